@@ -1,0 +1,404 @@
+//! The tape: what was computed, and the gradients of it.
+//!
+//! Push order is a topological order, so backward is one reverse loop. A variable's gradient is written by the last op
+//! that used it and accumulated by the earlier ones; it is complete when the loop passes the variable's producer, and a
+//! parameter's when the loop passes its first use.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use mdetr_kernels::op::{Cx, GradSlot, Op, Pass, Saved};
+use mdetr_kernels::{DType, Device, Tensor};
+
+use crate::parameter::{ParameterId, Parameters};
+use crate::profile::Profile;
+
+/// Records one step. Dropping it frees what backward would have needed.
+pub struct Tape<'p> {
+    parameters: &'p Parameters,
+    recording: bool,
+    cx: RefCell<Cx>,
+    graph: RefCell<Graph>,
+    profile: RefCell<Option<Profile>>,
+    observed: RefCell<Option<Vec<(String, Tensor)>>>,
+}
+
+#[derive(Default)]
+struct Graph {
+    nodes: Vec<Node>,
+    vars: Vec<VarInfo>,
+    parameters: HashMap<ParameterId, usize>,
+}
+
+struct Node {
+    op: Box<dyn Op>,
+    inputs: Vec<usize>,
+    /// Ids of the output variables are consecutive.
+    outputs: Range<usize>,
+    saved: Saved,
+}
+
+struct VarInfo {
+    shape: Vec<usize>,
+    dtype: DType,
+    requires_grad: bool,
+    /// For a view: the variable whose memory it shares, and its first element there. Its gradient lives there too.
+    view_of: Option<(usize, usize)>,
+    parameter: Option<ParameterId>,
+    /// The node whose backward completes a parameter's gradient.
+    first_use: Option<usize>,
+}
+
+/// A value on a tape. Cloning is cheap; dropping every clone frees the value unless an op saved it.
+#[derive(Clone)]
+pub struct Var<'t> {
+    tape: &'t Tape<'t>,
+    id: usize,
+    value: Tensor,
+    requires_grad: bool,
+}
+
+impl std::fmt::Debug for Var<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Var {} {:?}", self.id, self.value)
+    }
+}
+
+/// The gradients that a backward pass left: one for each parameter that took part.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    parameters: HashMap<ParameterId, Tensor>,
+    leaves: HashMap<usize, Tensor>,
+}
+
+impl Gradients {
+    /// The gradient of a parameter; `None` when the loss does not depend on it.
+    pub fn parameter(&self, id: ParameterId) -> Option<&Tensor> {
+        self.parameters.get(&id)
+    }
+
+    /// The gradient of a leaf made by [`Tape::leaf`].
+    pub fn leaf(&self, var: &Var) -> Option<&Tensor> {
+        self.leaves.get(&var.id)
+    }
+
+    /// Gradients with their parameters, in the order of the parameters.
+    pub fn iter(&self) -> impl Iterator<Item = (ParameterId, &Tensor)> {
+        let mut ids: Vec<_> = self.parameters.keys().copied().collect();
+        ids.sort();
+        ids.into_iter().map(|id| (id, &self.parameters[&id]))
+    }
+}
+
+impl<'p> Tape<'p> {
+    /// A tape for a training step: dropout draws, gradients are recorded. `seed` and `draws` place its random numbers
+    /// in the run's stream; [`Tape::draws`] tells where the next step goes on.
+    pub fn training(parameters: &'p Parameters, seed: u64, draws: u64) -> Self {
+        Self::new(parameters, true, Cx::new(Device::Cpu, true, true, seed, draws))
+    }
+
+    /// A tape with gradients but without dropout: for parity and gradient checks.
+    pub fn evaluating_with_gradients(parameters: &'p Parameters) -> Self {
+        Self::new(parameters, true, Cx::new(Device::Cpu, false, true, 0, 0))
+    }
+
+    /// A tape that records nothing: for inference.
+    pub fn inference(parameters: &'p Parameters) -> Self {
+        Self::new(parameters, false, Cx::new(Device::Cpu, false, false, 0, 0))
+    }
+
+    fn new(parameters: &'p Parameters, recording: bool, cx: Cx) -> Self {
+        Tape {
+            parameters,
+            recording,
+            cx: RefCell::new(cx),
+            graph: RefCell::default(),
+            profile: RefCell::default(),
+            observed: RefCell::default(),
+        }
+    }
+
+    /// Starts measuring the time of every op.
+    pub fn with_profile(self) -> Self {
+        Tape { profile: RefCell::new(Some(Profile::default())), ..self }
+    }
+
+    /// Starts keeping what [`Var::observe`] names.
+    pub fn with_observer(self) -> Self {
+        Tape { observed: RefCell::new(Some(Vec::new())), ..self }
+    }
+
+    /// What was measured.
+    pub fn take_profile(&self) -> Option<Profile> {
+        self.profile.borrow_mut().take()
+    }
+
+    /// What was observed, in order.
+    pub fn take_observed(&self) -> Vec<(String, Tensor)> {
+        self.observed.borrow_mut().take().unwrap_or_default()
+    }
+
+    /// How many random streams the run has taken.
+    pub fn draws(&self) -> u64 {
+        self.cx.borrow().draws()
+    }
+
+    /// Where this tape computes.
+    pub fn device(&self) -> Device {
+        self.cx.borrow().device
+    }
+
+    /// The values that parameters on this tape have.
+    pub fn parameters(&self) -> &'p Parameters {
+        self.parameters
+    }
+
+    /// A parameter. Asking again gives the same variable: a shared parameter is one slot.
+    pub fn parameter(&self, id: ParameterId) -> Var<'_> {
+        let parameter = &self.parameters[id];
+        let known = self.graph.borrow().parameters.get(&id).copied();
+        let var = known.unwrap_or_else(|| {
+            let requires_grad = parameter.requires_grad && self.recording;
+            let var = self.push_var(&parameter.value, requires_grad, Some(id));
+            self.graph.borrow_mut().parameters.insert(id, var);
+            var
+        });
+        self.var(var, parameter.value.clone())
+    }
+
+    /// A value without gradient.
+    pub fn constant(&self, value: Tensor) -> Var<'_> {
+        let id = self.push_var(&value, false, None);
+        self.var(id, value)
+    }
+
+    /// A value whose gradient is wanted.
+    pub fn leaf(&self, value: Tensor) -> Var<'_> {
+        let id = self.push_var(&value, self.recording, None);
+        self.var(id, value)
+    }
+
+    fn var(&self, id: usize, value: Tensor) -> Var<'_> {
+        let requires_grad = self.graph.borrow().vars[id].requires_grad;
+        Var { tape: self, id, value, requires_grad }
+    }
+
+    fn push_var(&self, value: &Tensor, requires_grad: bool, parameter: Option<ParameterId>) -> usize {
+        let vars = &mut self.graph.borrow_mut().vars;
+        vars.push(VarInfo {
+            shape: value.shape().to_vec(),
+            dtype: value.dtype(),
+            requires_grad,
+            view_of: None,
+            parameter,
+            first_use: None,
+        });
+        vars.len() - 1
+    }
+
+    /// Runs an op and records it when one of its inputs needs a gradient.
+    #[track_caller]
+    pub fn apply<'t>(&'t self, op: impl Op + 'static, inputs: &[&Var<'t>]) -> Vec<Var<'t>> {
+        let values: Vec<&Tensor> = inputs.iter().map(|v| &v.value).collect();
+        let needs_grad = self.recording && inputs.iter().any(|v| v.requires_grad);
+        let outputs = self.timed(&op, Pass::Forward, &values, || {
+            let cx = &mut *self.cx.borrow_mut();
+            cx.saving = needs_grad;
+            op.forward(cx, &values)
+        });
+        let ids: Vec<usize> =
+            outputs.tensors.iter().map(|t| self.push_var(t, needs_grad && t.dtype().is_float(), None)).collect();
+        if needs_grad {
+            self.record(Box::new(op), inputs, ids[0]..ids[0] + ids.len(), outputs.saved);
+        }
+        ids.into_iter().zip(outputs.tensors).map(|(id, value)| self.var(id, value)).collect()
+    }
+
+    fn record(&self, op: Box<dyn Op>, inputs: &[&Var], outputs: Range<usize>, saved: Saved) {
+        let graph = &mut *self.graph.borrow_mut();
+        let node = graph.nodes.len();
+        let inputs: Vec<usize> = inputs.iter().map(|v| v.id).collect();
+        for &input in &inputs {
+            let owner = graph.owner(input);
+            graph.vars[owner].first_use.get_or_insert(node);
+            let uses = inputs.iter().filter(|&&i| graph.owner(i) == owner).count();
+            assert!(
+                uses == 1 || !graph.vars[owner].requires_grad,
+                "{}: one variable is two inputs; their gradients would collide",
+                op.name()
+            );
+        }
+        graph.nodes.push(Node { op, inputs, outputs, saved });
+    }
+
+    fn timed<R>(&self, op: &dyn Op, pass: Pass, inputs: &[&Tensor], run: impl FnOnce() -> R) -> R {
+        if self.profile.borrow().is_none() {
+            return run();
+        }
+        let start = std::time::Instant::now();
+        let result = run();
+        let elapsed = start.elapsed();
+        if let Some(profile) = &mut *self.profile.borrow_mut() {
+            let cost = if inputs.is_empty() { Default::default() } else { op.cost(pass, inputs) };
+            profile.add(op.name(), pass, elapsed, cost);
+        }
+        result
+    }
+
+    /// The gradients of a scalar. The tape's record is used up.
+    pub fn backward(&self, loss: &Var) -> Gradients {
+        let one = Tensor::from_slice(&[1.0f64], loss.shape(), self.device()).to_dtype(loss.value.dtype());
+        self.backward_from(vec![(loss, one)], |_, _| {})
+    }
+
+    /// The gradients for given gradients of some variables. `on_ready` is called with each parameter as soon as its
+    /// gradient is complete, in the order in which that happens.
+    pub fn backward_from(
+        &self,
+        seeds: Vec<(&Var, Tensor)>,
+        mut on_ready: impl FnMut(ParameterId, &Tensor),
+    ) -> Gradients {
+        let mut graph = std::mem::take(&mut *self.graph.borrow_mut());
+        let mut grads: Vec<Option<Tensor>> = graph.vars.iter().map(|_| None).collect();
+        for (var, grad) in seeds {
+            assert_eq!(var.value.shape(), grad.shape(), "backward: gradient of {var:?}");
+            assert!(graph.vars[var.id].view_of.is_none(), "backward: {var:?} is a view");
+            grads[var.id] = Some(grad);
+        }
+        let mut done = vec![Vec::new(); graph.nodes.len()]; // parameters whose gradient a node's backward completes
+        for var in &graph.vars {
+            if let (Some(parameter), Some(node)) = (var.parameter, var.first_use) {
+                done[node].push((parameter, graph.parameters[&parameter]));
+            }
+        }
+        let mut result = Gradients::default();
+        while let Some(node) = graph.nodes.pop() {
+            self.backward_node(node, &graph.vars, &mut grads);
+            for &(parameter, var) in &done[graph.nodes.len()] {
+                if let Some(grad) = grads[var].take() {
+                    on_ready(parameter, &grad);
+                    result.parameters.insert(parameter, grad);
+                }
+            }
+        }
+        result.leaves = grads.into_iter().enumerate().filter_map(|(i, g)| g.map(|g| (i, g))).collect();
+        result
+    }
+
+    fn backward_node(&self, node: Node, vars: &[VarInfo], grads: &mut [Option<Tensor>]) {
+        let grad_outs: Vec<Option<Tensor>> = node.outputs.clone().map(|id| grads[id].take()).collect();
+        if grad_outs.iter().all(Option::is_none) {
+            return;
+        }
+        // Each input's gradient tensor is taken out of the table while the op writes it.
+        let mut targets: Vec<Option<Target>> =
+            node.inputs.iter().map(|&id| Target::take(id, vars, grads, self.device())).collect();
+        let mut slots: Vec<GradSlot> =
+            targets.iter_mut().map(|t| t.as_mut().map_or(GradSlot::Skip, Target::slot)).collect();
+        let grad_outs: Vec<Option<&Tensor>> = grad_outs.iter().map(Option::as_ref).collect();
+        self.timed(&*node.op, Pass::Backward, &[], || {
+            node.op.backward(&mut self.cx.borrow_mut(), node.saved, &grad_outs, &mut slots);
+        });
+        drop(slots);
+        for target in targets.into_iter().flatten() {
+            grads[target.owner] = Some(target.grad);
+        }
+    }
+}
+
+impl Graph {
+    /// The variable that holds the memory (and the gradient) of `id`.
+    fn owner(&self, id: usize) -> usize {
+        self.vars[id].view_of.map_or(id, |(owner, _)| owner)
+    }
+}
+
+/// The gradient of an op's input while the op writes it.
+struct Target<'g> {
+    owner: usize,
+    grad: Tensor,
+    accumulate: bool,
+    window: Range<usize>,
+    shape: &'g [usize],
+}
+
+impl<'g> Target<'g> {
+    fn take(id: usize, vars: &'g [VarInfo], grads: &mut [Option<Tensor>], device: Device) -> Option<Self> {
+        let var = &vars[id];
+        if !var.requires_grad {
+            return None;
+        }
+        let (owner, start) = var.view_of.unwrap_or((id, 0));
+        let window = start..start + var.shape.iter().product::<usize>();
+        let is_part = window.len() < vars[owner].shape.iter().product();
+        let existing = grads[owner].take();
+        // Other parts of a shared gradient may come later or never, so the first writer zeroes it all.
+        let accumulate = existing.is_some() || is_part;
+        let grad = existing.unwrap_or_else(|| match is_part {
+            true => Tensor::zeros(&vars[owner].shape, var.dtype, device),
+            false => Tensor::empty(&vars[owner].shape, var.dtype, device),
+        });
+        Some(Target { owner, grad, accumulate, window, shape: &var.shape })
+    }
+
+    fn slot(&mut self) -> GradSlot<'_> {
+        let window = self.grad.window_mut(self.window.clone(), self.shape);
+        if self.accumulate { GradSlot::Accumulate(window) } else { GradSlot::Write(window) }
+    }
+}
+
+impl<'t> Var<'t> {
+    /// The tape that it is on.
+    pub fn tape(&self) -> &'t Tape<'t> {
+        self.tape
+    }
+
+    /// The value.
+    pub fn value(&self) -> &Tensor {
+        &self.value
+    }
+
+    /// The sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        self.value.shape()
+    }
+
+    /// Whether a gradient flows through it.
+    pub fn requires_grad(&self) -> bool {
+        self.requires_grad
+    }
+
+    /// The same value without a gradient.
+    pub fn detach(&self) -> Var<'t> {
+        self.tape.constant(self.value.clone())
+    }
+
+    /// The same elements under another shape. Free: value and gradient are the same memory.
+    #[track_caller]
+    pub fn reshape(&self, shape: &[usize]) -> Var<'t> {
+        self.view(self.value.reshape(shape), 0)
+    }
+
+    /// Rows of the first axis. Free: their gradient is written into the same rows of the whole variable's.
+    #[track_caller]
+    pub fn rows(&self, rows: Range<usize>) -> Var<'t> {
+        let row: usize = self.shape()[1..].iter().product();
+        self.view(self.value.slice(rows.clone()), rows.start * row)
+    }
+
+    fn view(&self, value: Tensor, offset: usize) -> Var<'t> {
+        let id = self.tape.push_var(&value, self.requires_grad, None);
+        let vars = &mut self.tape.graph.borrow_mut().vars;
+        let (owner, start) = vars[self.id].view_of.unwrap_or((self.id, 0));
+        vars[id].view_of = Some((owner, start + offset));
+        Var { tape: self.tape, id, value, requires_grad: self.requires_grad }
+    }
+
+    /// Gives the value a name that parity tests and dumps know it by. Free unless somebody observes.
+    pub fn observe(&self, name: impl Into<String>) {
+        if let Some(observed) = &mut *self.tape.observed.borrow_mut() {
+            observed.push((name.into(), self.value.clone()));
+        }
+    }
+}

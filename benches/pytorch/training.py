@@ -1,0 +1,59 @@
+"""One training step as published: set loss, backward, clipped gradients, AdamW in three groups, EMA."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from criterion import Targets, set_losses, weighted_total
+from mdetr_baseline import MDETR, Batch
+
+CLIP_MAX_NORM = 0.1
+EMA_DECAY = 0.9998
+WEIGHT_DECAY = 1e-4
+LEARNING_RATES = {"rest": 1e-4, "backbone": 1e-5, "text_encoder": 5e-5}
+
+
+def group_of(name: str) -> str:
+    """The learning rate's group of a parameter, a test on its name."""
+    return next((group for group in ("backbone", "text_encoder") if group in name), "rest")
+
+
+class Trainer:
+    """A model with its optimizer and the moving average of its weights."""
+
+    def __init__(self, model: MDETR):
+        self.model = model
+        self.forward: Callable = model  # a compiled model can take its place
+        self.ema = copy.deepcopy(model).requires_grad_(False)
+        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for name, p in trainable if group_of(name) == group], "lr": lr}
+            for group, lr in LEARNING_RATES.items()
+        ]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=WEIGHT_DECAY)
+
+    def losses_and_gradients(self, batch: Batch, targets: Targets, lap: Callable[[str], None]) -> dict[str, Tensor]:
+        """Forward, set loss and backward; gradients replace those of the step before."""
+        outputs = self.forward(batch)
+        lap("forward")
+        losses = set_losses(outputs, targets)
+        lap("criterion")
+        self.optimizer.zero_grad(set_to_none=True)
+        weighted_total(losses).backward()
+        lap("backward")
+        return losses
+
+    def update(self, lap: Callable[[str], None]) -> Tensor:
+        """Clips, updates weights and their moving average; returns the gradient's norm before clipping."""
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_MAX_NORM)
+        lap("clip")
+        self.optimizer.step()
+        lap("adamw")
+        with torch.no_grad():
+            weights = self.model.state_dict()
+            for name, average in self.ema.state_dict().items():
+                average.mul_(EMA_DECAY).add_(weights[name], alpha=1 - EMA_DECAY)
+        lap("ema")
+        return norm

@@ -1,0 +1,101 @@
+//! Element types.
+
+use bytemuck::Pod;
+use half::{bf16, f16};
+
+/// The type of a tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE single precision: masters, statistics, and everything from logits and boxes on.
+    F32,
+    /// IEEE double precision: the reference path and gradient checks.
+    F64,
+    /// IEEE half precision (storage).
+    F16,
+    /// bfloat16 (storage).
+    BF16,
+    /// Indices, token ids, matches.
+    I32,
+}
+
+impl DType {
+    /// Bytes per element.
+    pub fn size(self) -> usize {
+        match self {
+            DType::F16 | DType::BF16 => 2,
+            DType::F32 | DType::I32 => 4,
+            DType::F64 => 8,
+        }
+    }
+
+    /// True for the types that carry gradients.
+    pub fn is_float(self) -> bool {
+        self != DType::I32
+    }
+}
+
+/// A Rust type that can be a tensor's element.
+pub trait Element: Pod + Send + Sync + PartialEq + std::fmt::Debug + 'static {
+    /// The tag of this type.
+    const DTYPE: DType;
+    /// The value as f64 (exact for every element type).
+    fn to_f64(self) -> f64;
+    /// The nearest value of this type.
+    fn from_f64(v: f64) -> Self;
+}
+
+macro_rules! element {
+    ($t:ty, $tag:ident, $to:expr, $from:expr) => {
+        impl Element for $t {
+            const DTYPE: DType = DType::$tag;
+            fn to_f64(self) -> f64 {
+                $to(self)
+            }
+            fn from_f64(v: f64) -> Self {
+                $from(v)
+            }
+        }
+    };
+}
+
+element!(f32, F32, |v: f32| v as f64, |v: f64| v as f32);
+element!(f64, F64, |v: f64| v, |v: f64| v);
+element!(f16, F16, |v: f16| v.to_f64(), f16::from_f64);
+element!(bf16, BF16, |v: bf16| v.to_f64(), bf16::from_f64);
+element!(i32, I32, |v: i32| v as f64, |v: f64| v as i32);
+
+/// The real types that references are generic over: f32 and f64.
+pub trait Real: Element + num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default {
+    /// The error function.
+    fn erf(self) -> Self;
+}
+
+impl Real for f32 {
+    fn erf(self) -> Self {
+        libm::erff(self)
+    }
+}
+
+impl Real for f64 {
+    fn erf(self) -> Self {
+        libm::erf(self)
+    }
+}
+
+/// Runs an expression with `$t` bound to the Rust type of a real dtype; panics for the storage and index types.
+#[macro_export]
+macro_rules! dispatch_real {
+    ($op:expr, $dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            $crate::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            $crate::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            other => panic!("{}: dtype {:?} has no CPU implementation", $op, other),
+        }
+    };
+}

@@ -1,0 +1,116 @@
+//! Every reference (and fast version) against recorded operators of PyTorch: `tests/goldens/ops`, one module an op.
+
+mod layer_norm;
+mod linear;
+
+use std::path::{Path, PathBuf};
+
+use mdetr_kernels::op::{Cx, GradSlot, Op};
+use mdetr_kernels::{DType, Device, Tensor};
+use safetensors::SafeTensors;
+
+/// A file of `tests/goldens`.
+pub fn golden_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens").join(name)
+}
+
+/// Recorded tensors, as f64.
+pub struct Goldens {
+    bytes: Vec<u8>,
+}
+
+impl Goldens {
+    /// `ops/ops.safetensors`.
+    pub fn ops() -> Self {
+        Self::open("ops/ops.safetensors")
+    }
+
+    /// A safetensors file of `tests/goldens`.
+    pub fn open(name: &str) -> Self {
+        let path = golden_path(name);
+        Goldens { bytes: std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())) }
+    }
+
+    /// One tensor, floats as f64, integers and masks as i32.
+    #[track_caller]
+    pub fn get(&self, name: &str) -> Tensor {
+        let file = SafeTensors::deserialize(&self.bytes).expect("a safetensors file");
+        let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let bytes = view.data();
+        let ints = |values: Vec<i32>| Tensor::from_slice(&values, view.shape(), Device::Cpu);
+        match view.dtype() {
+            safetensors::Dtype::F32 => {
+                let values: Vec<f64> =
+                    bytes.chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
+                Tensor::from_slice(&values, view.shape(), Device::Cpu)
+            }
+            safetensors::Dtype::I64 => {
+                ints(bytes.chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as i32).collect())
+            }
+            safetensors::Dtype::U8 => ints(bytes.iter().map(|&b| i32::from(b)).collect()),
+            other => panic!("{name}: dtype {other:?}"),
+        }
+    }
+}
+
+/// Recorded gradients under a permutation of axes: (n, c, h, w) -> (n, h, w, c). Also turns filters (o, i, h, w) into
+/// (o, h, w, i).
+pub fn channels_last(t: &Tensor) -> Tensor {
+    let &[n, c, h, w] = t.shape() else { panic!("channels_last: {:?}", t.shape()) };
+    let values = t.to_f64_vec();
+    let at = |i: usize| {
+        let (n, y, x, c_) = (i / (h * w * c), i / (w * c) % h, i / c % w, i % c);
+        values[((n * c + c_) * h + y) * w + x]
+    };
+    Tensor::from_slice(&(0..n * h * w * c).map(at).collect::<Vec<_>>(), &[n, h, w, c], Device::Cpu)
+}
+
+/// One recorded call.
+pub struct Record {
+    /// Inputs in the op's order.
+    pub inputs: Vec<Tensor>,
+    /// Expected outputs.
+    pub outputs: Vec<Tensor>,
+    /// Gradients fed into the outputs.
+    pub cotangents: Vec<Tensor>,
+    /// Expected gradients of the inputs; `None` where none was recorded.
+    pub grads: Vec<Option<Tensor>>,
+}
+
+/// Runs an op on a record in f64 (the reference) and f32 (the fast version) and compares outputs and gradients.
+/// Recorded values are f32 results, so both are held to f32 rounding: `tolerance` relative to the largest magnitude.
+#[track_caller]
+pub fn check(name: &str, op: &dyn Op, record: &Record, tolerance: f64) {
+    for dtype in [DType::F64, DType::F32] {
+        let cast = |t: &Tensor| if t.dtype().is_float() { t.to_dtype(dtype) } else { t.clone() };
+        let inputs: Vec<Tensor> = record.inputs.iter().map(cast).collect();
+        let mut cx = Cx::new(Device::Cpu, false, true, 0, 0);
+        let outputs = op.forward(&mut cx, &inputs.iter().collect::<Vec<_>>());
+        for (i, (got, want)) in outputs.tensors.iter().zip(&record.outputs).enumerate() {
+            assert_close(&format!("{name} {dtype:?} output {i}"), got, want, tolerance);
+        }
+        let cotangents: Vec<Tensor> = record.cotangents.iter().map(cast).collect();
+        let mut grads: Vec<Option<Tensor>> =
+            record.grads.iter().map(|g| g.as_ref().map(|g| Tensor::zeros(g.shape(), dtype, Device::Cpu))).collect();
+        let mut slots: Vec<GradSlot> =
+            grads.iter_mut().map(|g| g.as_mut().map_or(GradSlot::Skip, |g| GradSlot::Write(g.view_mut()))).collect();
+        op.backward(&mut cx, outputs.saved, &cotangents.iter().map(Some).collect::<Vec<_>>(), &mut slots);
+        drop(slots);
+        for (i, (got, want)) in grads.iter().zip(&record.grads).enumerate() {
+            if let (Some(got), Some(want)) = (got, want) {
+                assert_close(&format!("{name} {dtype:?} gradient {i}"), got, want, tolerance);
+            }
+        }
+    }
+}
+
+/// Compares with a tolerance relative to the largest recorded magnitude.
+#[track_caller]
+pub fn assert_close(what: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
+    assert_eq!(got.shape(), want.shape(), "{what}: shapes");
+    let (got, want) = (got.to_f64_vec(), want.to_f64_vec());
+    let scale = want.iter().fold(1e-6f64, |m, v| m.max(v.abs()));
+    let worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, f64::max);
+    assert!(worst <= tolerance * scale, "{what}: off by {worst:.2e} of {scale:.2e}");
+    assert!(got.iter().all(|v| v.is_finite()), "{what}: not finite");
+}
