@@ -129,6 +129,18 @@ impl<'p> Tape<'p> {
         Tape { observed: RefCell::new(Some(Vec::new())), ..self }
     }
 
+    /// Whether somebody keeps what [`Var::observe`] names.
+    pub fn is_observed(&self) -> bool {
+        self.observed.borrow().is_some()
+    }
+
+    /// Keeps a value under a name when somebody observes.
+    pub fn observe(&self, name: impl Into<String>, value: &Tensor) {
+        if let Some(observed) = &mut *self.observed.borrow_mut() {
+            observed.push((name.into(), value.clone()));
+        }
+    }
+
     /// What was measured.
     pub fn take_profile(&self) -> Option<Profile> {
         self.profile.borrow_mut().take()
@@ -397,8 +409,6 @@ impl<'t> Var<'t> {
 
     /// Gives the value a name that parity tests and dumps know it by. Free unless somebody observes.
     pub fn observe(&self, name: impl Into<String>) {
-        if let Some(observed) = &mut *self.tape.observed.borrow_mut() {
-            observed.push((name.into(), self.value.clone()));
-        }
+        self.tape.observe(name, &self.value);
     }
 }

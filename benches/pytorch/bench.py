@@ -5,7 +5,8 @@
 
 inference: ResNet-101, one 800 x 1066 image with one caption, eval mode. step: two 480 x 640 images with 5 and 3
 boxes, dropout on; forward, set loss, backward, clip, AdamW, EMA. One untimed run (two when compiled) comes first.
-Prints one JSON object; progress goes to stderr.
+Prints one JSON object; progress goes to stderr. Needs an idle machine: OpenMP threads that wait for a busy core
+multiply every time. `pip install -r requirements.txt` installs what it imports.
 """
 
 import argparse

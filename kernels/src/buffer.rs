@@ -1,7 +1,7 @@
 //! Host memory with reuse: a training step asks for the same sizes again and again, and fresh pages from the
 //! operating system cost more than many of the kernels that fill them.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex};
 
@@ -20,7 +20,8 @@ pub(crate) struct Buffer {
 
 #[derive(Default)]
 struct Pool {
-    free: HashMap<usize, Vec<Vec<Line>>>,
+    /// Oldest first.
+    free: VecDeque<Vec<Line>>,
     free_lines: usize,
     live_lines: usize,
     peak_live_lines: usize,
@@ -62,7 +63,7 @@ impl Buffer {
             let mut pool = POOL.lock().expect("no panic while the pool is locked");
             pool.live_lines += lines;
             pool.peak_live_lines = pool.peak_live_lines.max(pool.live_lines);
-            if let Some(v) = pool.free.get_mut(&lines).and_then(Vec::pop) {
+            if let Some(v) = pool.free.iter().rposition(|v| v.len() == lines).and_then(|i| pool.free.remove(i)) {
                 pool.free_lines -= lines;
                 return v;
             }
@@ -85,12 +86,18 @@ impl Drop for Buffer {
         if lines.len() < POOLED_LINES {
             return;
         }
+        let mut evicted = Vec::new(); // returned to the system once the pool is unlocked
         let mut pool = POOL.lock().expect("no panic while the pool is locked");
         pool.live_lines -= lines.len();
-        // What is kept for reuse never makes the process larger than its own high-water mark.
-        if pool.free_lines + pool.live_lines + lines.len() <= pool.peak_live_lines {
-            pool.free_lines += lines.len();
-            pool.free.entry(lines.len()).or_default().push(lines);
+        pool.free_lines += lines.len();
+        pool.free.push_back(lines);
+        // What is kept for reuse never makes the process larger than its own high-water mark: the oldest goes first, so
+        // that sizes of past batches make room for those of this one.
+        while pool.free_lines + pool.live_lines > pool.peak_live_lines {
+            let Some(oldest) = pool.free.pop_front() else { break };
+            pool.free_lines -= oldest.len();
+            evicted.push(oldest);
         }
+        drop(pool);
     }
 }

@@ -102,6 +102,8 @@ pub struct Case {
     pub tolerance: f64,
     /// Whether dropout draws.
     pub training: bool,
+    /// True for shapes that only benches run: the reference would take too long.
+    pub only_for_benches: bool,
     /// The seed of the values.
     pub seed: u64,
 }
@@ -109,7 +111,15 @@ pub struct Case {
 impl Case {
     /// A case in eval mode with a tolerance of 1e-5.
     pub fn new(name: impl Into<String>, op: impl Op + 'static, inputs: Vec<Input>) -> Self {
-        Case { name: name.into(), op: Rc::new(op), inputs, tolerance: 1e-5, training: false, seed: 1 }
+        Case {
+            name: name.into(),
+            op: Rc::new(op),
+            inputs,
+            tolerance: 1e-5,
+            training: false,
+            only_for_benches: false,
+            seed: 1,
+        }
     }
 
     /// Sets the tolerance.
@@ -120,6 +130,11 @@ impl Case {
     /// Lets dropout draw.
     pub fn training(self) -> Self {
         Case { training: true, ..self }
+    }
+
+    /// Keeps it out of tests.
+    pub fn only_for_benches(self) -> Self {
+        Case { only_for_benches: true, ..self }
     }
 
     /// Sets the seed of the values.

@@ -68,17 +68,27 @@ element!(i32, I32, |v: i32| v as f64, |v: f64| v as i32);
 pub trait Real: Element + num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default {
     /// The error function.
     fn erf(self) -> Self;
+    /// e^x by code that vectorizes where the type has it (f32: for x <= 88, see [`crate::exp::exp`]).
+    fn vector_exp(self) -> Self;
 }
 
 impl Real for f32 {
     fn erf(self) -> Self {
         libm::erff(self)
     }
+    #[inline(always)]
+    fn vector_exp(self) -> Self {
+        crate::exp::exp(self)
+    }
 }
 
 impl Real for f64 {
     fn erf(self) -> Self {
         libm::erf(self)
+    }
+    #[inline(always)]
+    fn vector_exp(self) -> Self {
+        self.exp()
     }
 }
 

@@ -5,21 +5,44 @@
 //! (`cases.rs`), which feed conformance tests, gradient checks and benches alike.
 
 pub mod activation;
+pub mod boxes;
 pub mod case;
 pub mod device;
 pub mod dtype;
+pub mod exp;
 pub mod gemm;
+pub mod matching;
 pub mod op;
 pub mod philox;
 pub mod reduce;
 pub mod registry;
 pub mod segments;
+pub mod simd;
 pub mod tensor;
 
 mod buffer;
 
+pub mod adamw;
+pub mod add;
+pub mod assignment;
+pub mod attention;
+pub mod box_loss;
+pub mod caption_contrastive_loss;
+pub mod contrastive_align_loss;
+pub mod conv2d;
+pub mod dropout;
+pub mod embedding;
+pub mod gather_rows;
+pub mod group_norm;
+pub mod l2_normalize;
 pub mod layer_norm;
 pub mod linear;
+pub mod max_pool;
+pub mod mean_rows;
+pub mod position_learned;
+pub mod position_sine;
+pub mod soft_token_loss;
+pub mod weighted_sum;
 
 pub use device::Device;
 pub use dtype::{DType, Element, Real};

@@ -1,6 +1,11 @@
 //! Counter-based random numbers: Philox-4x32-10 (Salmon et al., SC 2011). A number is a pure function of
 //! (key, counter), so a kernel draws the same mask in forward and backward, at any split over threads.
 
+use crate::simd::vectorized;
+
+/// Counters that [`Philox::keep_all`] advances together: 32-bit lanes of the widest vector.
+const LANES: usize = 16;
+
 /// A position in a stream of random numbers: what an op that draws must save for its backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Philox {
@@ -45,6 +50,45 @@ impl Philox {
     pub fn keep(self, index: u64, p: f32) -> f32 {
         if self.uniform(index) < p { 0.0 } else { 1.0 / (1.0 - p) }
     }
+
+    /// [`Self::keep`] of the elements from `first` on, many at a time.
+    pub fn keep_all(self, first: u64, p: f32, factors: &mut [f32]) {
+        let scale = 1.0 / (1.0 - p);
+        let (mut index, mut rest) = (first, factors);
+        vectorized(|| {
+            while !rest.is_empty() {
+                let words = self.words(index / 4);
+                let words = &words[(index % 4) as usize..];
+                let (head, tail) = rest.split_at_mut(words.len().min(rest.len()));
+                for (factor, word) in head.iter_mut().zip(words) {
+                    let uniform = (word >> 8) as f32 / (1u32 << 24) as f32;
+                    *factor = if uniform < p { 0.0 } else { scale };
+                }
+                index += head.len() as u64;
+                rest = tail;
+            }
+        });
+    }
+
+    /// [`Self::block`] of [`LANES`] consecutive counters, in the order of the elements.
+    #[inline(always)]
+    fn words(self, block: u64) -> [u32; 4 * LANES] {
+        let counter = |shift: u32| std::array::from_fn(|lane| ((block + lane as u64) >> shift) as u32);
+        let mut c: [[u32; LANES]; 4] =
+            [counter(0), counter(32), [self.stream as u32; LANES], [(self.stream >> 32) as u32; LANES]];
+        let mut k = [self.seed as u32, (self.seed >> 32) as u32];
+        for _ in 0..10 {
+            let [c0, c1, c2, c3] = &mut c;
+            for (((c0, c1), c2), c3) in c0.iter_mut().zip(c1).zip(c2).zip(c3) {
+                let p0 = u64::from(*c0) * 0xD251_1F53;
+                let p1 = u64::from(*c2) * 0xCD9E_8D57;
+                (*c0, *c1) = ((p1 >> 32) as u32 ^ *c1 ^ k[0], p1 as u32);
+                (*c2, *c3) = ((p0 >> 32) as u32 ^ *c3 ^ k[1], p0 as u32);
+            }
+            k = [k[0].wrapping_add(0x9E37_79B9), k[1].wrapping_add(0xBB67_AE85)];
+        }
+        std::array::from_fn(|i| c[i % 4][i / 4])
+    }
 }
 
 #[cfg(test)]
@@ -58,5 +102,16 @@ mod tests {
         assert_eq!(zero.block(0), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         let ones = Philox { seed: u64::MAX, stream: u64::MAX };
         assert_eq!(ones.block(u64::MAX), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+    }
+
+    #[test]
+    fn many_at_a_time_are_the_same() {
+        let philox = Philox { seed: 5, stream: 1 << 33 };
+        for (first, n) in [(0, 1), (3, 200), (62, 64), ((1 << 34) - 7, 100)] {
+            let mut factors = vec![f32::NAN; n];
+            philox.keep_all(first, 0.3, &mut factors);
+            let want: Vec<f32> = (0..n as u64).map(|i| philox.keep(first + i, 0.3)).collect();
+            assert_eq!(factors, want, "{n} from {first}");
+        }
     }
 }

@@ -21,4 +21,27 @@ macro_rules! ops {
     };
 }
 
-ops!(layer_norm, linear);
+ops!(
+    add,
+    attention,
+    box_loss,
+    caption_contrastive_loss,
+    contrastive_align_loss,
+    conv2d,
+    dropout,
+    embedding,
+    gather_rows,
+    group_norm,
+    l2_normalize,
+    layer_norm,
+    linear,
+    max_pool,
+    mean_rows,
+    position_learned,
+    soft_token_loss,
+    weighted_sum
+);
+
+/// Ops without a gradient, plain functions that no tape records: `assignment` chooses indices, which are piecewise
+/// constant; `adamw` changes parameters; `position_sine` depends on sizes alone.
+pub const NOT_DIFFERENTIABLE: &[&str] = &["adamw", "assignment", "position_sine"];

@@ -1,7 +1,21 @@
-//! Training, evaluation and data for MDETR.
+//! Data, transforms, loader, engine, optimizer, schedules, evaluators, and the pictures that a run leaves.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
+pub mod collate;
+pub mod config;
 pub mod data;
 pub mod draw;
+pub mod dump;
 pub mod emoji;
+pub mod engine;
+pub mod evaluate;
 pub mod evaluators;
+pub mod grounding;
+pub mod loader;
+pub mod optimizer;
+pub mod pictures;
+pub mod progress;
+pub mod run;
+pub mod schedule;
+pub mod session;

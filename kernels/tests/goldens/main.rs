@@ -1,7 +1,18 @@
 //! Every reference (and fast version) against recorded operators of PyTorch: `tests/goldens/ops`, one module an op.
 
+mod adamw;
+mod assignment;
+mod attention;
+mod box_loss;
+mod conv2d;
+mod embedding;
+mod group_norm;
+mod l2_normalize;
 mod layer_norm;
 mod linear;
+mod max_pool;
+mod position_sine;
+mod soft_token_loss;
 
 use std::path::{Path, PathBuf};
 

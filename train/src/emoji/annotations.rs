@@ -77,7 +77,8 @@ impl SceneRecords {
             iscrowd: 0,
             tokens_positive: [span],
         };
-        let named = caption.mentions.iter().flat_map(|m| m.objects.iter().map(|&object| record(m.span, &boxes[object])));
+        let named =
+            caption.mentions.iter().flat_map(|m| m.objects.iter().map(|&object| record(m.span, &boxes[object])));
         let boxes = named.collect();
         let absent = caption.mentions.iter().filter(|mention| mention.objects.is_empty());
         let image = ImageRecord {

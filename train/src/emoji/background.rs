@@ -6,10 +6,7 @@ use rand_chacha::ChaCha8Rng;
 /// Paints a background of `size` x `size` RGB pixels, row-major, 0 to 1.
 pub(super) fn paint(rng: &mut ChaCha8Rng, size: usize) -> Vec<[f32; 3]> {
     let (first, second) = (tint(rng), tint(rng));
-    pattern(rng, size)
-        .into_iter()
-        .map(|t| std::array::from_fn(|c| first[c] + (second[c] - first[c]) * t))
-        .collect()
+    pattern(rng, size).into_iter().map(|t| std::array::from_fn(|c| first[c] + (second[c] - first[c]) * t)).collect()
 }
 
 /// How far each pixel is from the first tint to the second, 0 to 1.

@@ -44,7 +44,11 @@ impl Caption {
                 Some(clause) => {
                     caption.mention("the ", &name, phrase.objects.clone());
                     let anchor = &vocabulary.kinds[plan.objects[clause.anchor]];
-                    caption.mention(&format!(" {} the ", clause.relation.words()), &anchor.name(), vec![clause.anchor]);
+                    caption.mention(
+                        &format!(" {} the ", clause.relation.words()),
+                        &anchor.name(),
+                        vec![clause.anchor],
+                    );
                 }
                 None if phrase.count == 1 => {
                     caption.mention(&format!("{} ", article(&name)), &name, phrase.objects.clone());

@@ -82,8 +82,12 @@ mod tests {
         assert!(BASE.len() >= 48);
         assert_eq!(all.iter().map(Kind::name).collect::<HashSet<_>>().len(), all.len());
         for (name, plural, article_of) in [
-            ("butterfly", "butterflies", "a"), ("key", "keys", "a"), ("octopus", "octopuses", "an"),
-            ("red apple", "red apples", "a"), ("orange book", "orange books", "an"), ("top hat", "top hats", "a"),
+            ("butterfly", "butterflies", "a"),
+            ("key", "keys", "a"),
+            ("octopus", "octopuses", "an"),
+            ("red apple", "red apples", "a"),
+            ("orange book", "orange books", "an"),
+            ("top hat", "top hats", "a"),
         ] {
             let kind = all.iter().find(|kind| kind.name() == name).expect(name);
             assert_eq!((kind.plural().as_str(), article(name)), (plural, article_of));

@@ -17,8 +17,8 @@
 //! of threads, because each scene is drawn from a stream of its own.
 
 mod annotations;
-mod caption;
 mod background;
+mod caption;
 mod kinds;
 mod plan;
 mod relation;
@@ -36,8 +36,8 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
-use image::{ExtendedColorType, ImageEncoder};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -170,9 +170,8 @@ pub fn generate(out: &Path, config: &EmojiConfig, progress: &(dyn Fn(usize, usiz
 
 /// The sibling of `out` that files are written to: on the same file system, so that it can be moved.
 fn partial_folder(out: &Path) -> Result<PathBuf> {
-    let name = out
-        .file_name()
-        .with_context(|| format!("emoji: {} is no name for a new folder: name one", out.display()))?;
+    let name =
+        out.file_name().with_context(|| format!("emoji: {} is no name for a new folder: name one", out.display()))?;
     Ok(out.with_file_name(format!(".{}.partial", name.to_string_lossy())))
 }
 

@@ -16,7 +16,8 @@ impl PixelBox {
 
     /// Pixels that both boxes hold.
     pub fn intersection(&self, other: &Self) -> usize {
-        let overlap = |a: usize, a_len: usize, b: usize, b_len: usize| (a + a_len).min(b + b_len).saturating_sub(a.max(b));
+        let overlap =
+            |a: usize, a_len: usize, b: usize, b_len: usize| (a + a_len).min(b + b_len).saturating_sub(a.max(b));
         overlap(self.x, self.width, other.x, other.width) * overlap(self.y, self.height, other.y, other.height)
     }
 

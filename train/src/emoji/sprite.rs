@@ -155,7 +155,8 @@ mod tests {
         let sprite = Sprite { width: 2, height: 1, pixels: vec![[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]] };
         let quarter = std::f32::consts::FRAC_PI_2;
         let stamp = sprite.draw(Pose { side: 20.0, angle: quarter, brightness: 1.0 }).unwrap();
-        let (top, bottom) = (stamp.pixels[5], stamp.pixels[stamp.pixels.len() - 5]);
+        let at = |row: usize| stamp.pixels[row * stamp.width + stamp.width / 2];
+        let (top, bottom) = (at(stamp.height / 4), at(3 * stamp.height / 4));
         assert!(stamp.height > stamp.width && top[0] > 0.9 && bottom[1] > 0.9, "{top:?} {bottom:?}");
         assert!(sprite.draw(Pose { side: 0.1, angle: 0.0, brightness: 1.0 }).is_none());
     }

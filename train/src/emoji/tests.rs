@@ -185,7 +185,8 @@ fn phrases_mean_all_and_only_the_objects_they_describe() {
         for index in 0..150 {
             let (plan, scene) = draw_scene(&config, &vocabulary, split, index);
             for phrase in &plan.phrases {
-                let of_kind: Vec<usize> = (0..plan.objects.len()).filter(|&i| plan.objects[i] == phrase.kind).collect();
+                let of_kind: Vec<usize> =
+                    (0..plan.objects.len()).filter(|&i| plan.objects[i] == phrase.kind).collect();
                 match phrase.clause {
                     _ if phrase.objects.is_empty() => assert!(of_kind.is_empty()),
                     None => {
@@ -193,9 +194,8 @@ fn phrases_mean_all_and_only_the_objects_they_describe() {
                         assert_eq!(of_kind.len(), phrase.count);
                     }
                     Some(clause) => {
-                        let holds = |i: &&usize| {
-                            clause.relation.holds(&scene.boxes[**i], &scene.boxes[clause.anchor], 0.0)
-                        };
+                        let holds =
+                            |i: &&usize| clause.relation.holds(&scene.boxes[**i], &scene.boxes[clause.anchor], 0.0);
                         assert_eq!(of_kind.len(), 2);
                         assert_eq!(of_kind.iter().filter(holds).collect::<Vec<_>>(), [&phrase.objects[0]]);
                     }

@@ -1,0 +1,138 @@
+//! One optimizer step over all parameters: clipping by the global norm (Pascanu et al., 2013, arXiv 1211.5063), AdamW
+//! (Loshchilov & Hutter, 2019, arXiv 1711.05101), and a moving average of the weights. With t the parameter's own count of
+//! updates, from 1:
+//!
+//! ```text
+//! g     = grad min(1, max_norm / (norm + 1e-6))     norm over the gradients of all parameters
+//! m     = beta1 m + (1 - beta1) g                   v = beta2 v + (1 - beta2) g^2
+//! value = value (1 - lr weight_decay) - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
+//! ema   = decay ema + (1 - decay) value
+//! ```
+
+mod cpu;
+mod reference;
+
+use rayon::prelude::*;
+
+use crate::simd::{BLOCK, vectorized};
+use crate::{DType, Element, Tensor, dispatch_real};
+
+/// What all parameters share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Decay of the gradient's mean and of its square's.
+    pub betas: [f64; 2],
+    /// Keeps the denominator from 0.
+    pub eps: f64,
+    /// The largest global norm; `None` does not clip.
+    pub max_norm: Option<f64>,
+    /// Decay of the moving average.
+    pub ema_decay: f64,
+}
+
+impl Default for AdamW {
+    /// PyTorch's betas and eps, and MDETR's clipping and moving average.
+    fn default() -> Self {
+        AdamW { betas: [0.9, 0.999], eps: 1e-8, max_norm: Some(0.1), ema_decay: 0.9998 }
+    }
+}
+
+/// A parameter in a step. All its tensors have one shape and dtype, f32 or f64.
+#[derive(Debug)]
+pub struct Update<'a> {
+    /// The master value.
+    pub value: &'a mut Tensor,
+    /// The moving average, if one is kept; it moves without a gradient too.
+    pub ema: Option<&'a mut Tensor>,
+    /// `None` when the loss did not depend on the parameter: then its value stays, without decay.
+    pub gradient: Option<Gradient<'a>>,
+}
+
+/// A parameter's gradient and what turns it into a change of the value.
+#[derive(Debug)]
+pub struct Gradient<'a> {
+    /// The gradient, not clipped.
+    pub grad: &'a Tensor,
+    /// The mean of the gradient, 0 before the first update.
+    pub m: &'a mut Tensor,
+    /// The mean of its square, 0 before the first update.
+    pub v: &'a mut Tensor,
+    /// The number of this update, from 1. As in PyTorch, steps in which the parameter had no gradient do not count.
+    pub step: usize,
+    /// The learning rate.
+    pub lr: f64,
+    /// Decoupled from the gradient, times the learning rate.
+    pub weight_decay: f64,
+}
+
+/// Why a step was not made: a gradient has an infinity or a NaN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NonFinite {
+    /// The first such parameter's place in the list of updates.
+    pub index: usize,
+}
+
+/// Updates all parameters and returns the global norm of their gradients before clipping. When that is not finite,
+/// nothing is touched.
+#[track_caller]
+pub fn step(updates: &mut [Update], options: &AdamW) -> Result<f64, NonFinite> {
+    updates.iter().for_each(check);
+    let norm = global_norm(updates)?;
+    let clip = options.max_norm.map_or(1.0, |max_norm| (max_norm / (norm + 1e-6)).min(1.0));
+    let (fast, exact): (Vec<&mut Update>, Vec<&mut Update>) =
+        updates.iter_mut().partition(|update| update.value.dtype() == DType::F32);
+    cpu::update(fast, clip, options);
+    exact.into_iter().for_each(|update| reference::update::<f64>(update, clip, options));
+    Ok(norm)
+}
+
+#[track_caller]
+fn check(update: &Update) {
+    let value = &update.value;
+    assert!(matches!(value.dtype(), DType::F32 | DType::F64), "adamw: value is {value:?}");
+    let same = |name: &str, t: &Tensor| {
+        assert!(
+            t.shape() == value.shape() && t.dtype() == value.dtype(),
+            "adamw: {name} is {t:?}, value is {value:?}"
+        );
+    };
+    if let Some(ema) = &update.ema {
+        same("ema", ema);
+    }
+    if let Some(gradient) = &update.gradient {
+        same("grad", gradient.grad);
+        same("m", gradient.m);
+        same("v", gradient.v);
+        assert!(gradient.step > 0, "adamw: the first update of {value:?} is number 1");
+    }
+}
+
+/// Squares are summed in f64, in blocks and then in order, so that the norm is the same for any number of threads.
+fn global_norm(updates: &[Update]) -> Result<f64, NonFinite> {
+    let mut total = 0.0;
+    for (index, update) in updates.iter().enumerate() {
+        let Some(gradient) = &update.gradient else { continue };
+        let sums: Vec<f64> = dispatch_real!("adamw", gradient.grad.dtype(), T => {
+            gradient.grad.as_slice::<T>().par_chunks(BLOCK).map(sum_of_squares).collect()
+        });
+        total += sums.iter().sum::<f64>();
+        if !f64::is_finite(total) {
+            return Err(NonFinite { index });
+        }
+    }
+    Ok(total.sqrt())
+}
+
+/// In lanes, which vectorize.
+fn sum_of_squares<T: Element>(block: &[T]) -> f64 {
+    let (chunks, rest) = block.as_chunks::<16>();
+    let mut lanes = [0.0; 16];
+    vectorized(|| {
+        for chunk in chunks {
+            for (lane, g) in lanes.iter_mut().zip(chunk) {
+                *lane += g.to_f64() * g.to_f64();
+            }
+        }
+    });
+    lanes.into_iter().chain(rest.iter().map(|g| g.to_f64() * g.to_f64())).sum()
+}

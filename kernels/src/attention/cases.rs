@@ -1,0 +1,56 @@
+//! Shapes: one query, odd sizes, ragged segments, keys that two segments share, a segment without keys, more queries
+//! than a block, with and without dropout.
+
+use super::Attention;
+use crate::Segment;
+use crate::case::{Case, Draw, Input, Values};
+
+/// Sequences of (queries, keys), packed; every sequence is followed by `gap` rows that belong to nobody.
+fn packed(sizes: &[[usize; 2]], gap: usize) -> Vec<Segment> {
+    let (mut query, mut key) = (0, 0);
+    let next = |&[queries, keys]: &[usize; 2]| {
+        let segment = Segment { query, queries, key, keys };
+        (query, key) = (query + queries + gap, key + keys + gap);
+        segment
+    };
+    sizes.iter().map(next).collect()
+}
+
+fn case(name: &str, heads: usize, head_dim: usize, segments: Vec<Segment>, dropout: f32) -> Case {
+    let c = heads * head_dim;
+    let nq = segments.iter().map(|s| s.query + s.queries).max().unwrap_or(0) + 1;
+    let nk = segments.iter().map(|s| s.key + s.keys).max().unwrap_or(0) + 2;
+    let inputs = vec![
+        Input::new("q", &[nq, c], Values::Normal(1.0)),
+        Input::new("k", &[nk, c], Values::Normal(1.0)),
+        Input::new("v", &[nk, c], Values::Normal(1.0)),
+    ];
+    Case::new(name, Attention { heads, segments: segments.into(), dropout }, inputs)
+}
+
+/// The fixed cases.
+pub fn cases() -> Vec<Case> {
+    let shared_keys =
+        vec![Segment { query: 0, queries: 9, key: 0, keys: 12 }, Segment { query: 9, queries: 4, key: 5, keys: 11 }];
+    vec![
+        case("one query, one key", 1, 8, packed(&[[1, 1]], 0), 0.0),
+        case("odd sizes", 3, 5, packed(&[[7, 13]], 0), 0.0),
+        case("ragged, with rows between", 2, 8, packed(&[[5, 17], [33, 3], [1, 40]], 3), 0.0),
+        case("no keys, no queries", 2, 8, packed(&[[4, 0], [0, 4], [3, 2]], 1), 0.0),
+        case("no segments", 2, 8, vec![], 0.0),
+        case("shared keys", 2, 8, shared_keys.clone(), 0.0),
+        case("dropout", 2, 8, shared_keys, 0.3).training(),
+        case("dropout, more queries than a block", 4, 24, packed(&[[90, 69], [170, 20]], 0), 0.1).training(),
+        case("encoder", 8, 32, packed(&[[320, 300]], 0), 0.1),
+        case("decoder", 8, 32, packed(&[[100, 860], [100, 700]], 0), 0.1),
+        case("RoBERTa", 12, 64, packed(&[[32, 32], [32, 9]], 0), 0.1).training(),
+    ]
+}
+
+/// A random small case.
+pub fn draw(d: &mut Draw) -> Case {
+    let sizes: Vec<[usize; 2]> = (0..d.size(1, 2)).map(|_| [d.size(0, 3), d.size(0, 4)]).collect();
+    let segments = packed(&sizes, d.size(0, 1));
+    let case = case("drawn", d.size(1, 2), d.size(1, 3), segments, d.pick(&[0.0, 0.2])).seed(d.seed());
+    if d.flag() { case.training() } else { case }
+}

@@ -1,0 +1,144 @@
+//! The contrastive alignment loss of MDETR (Kamath et al., 2021, arXiv 2104.12763, equations 1 and 2), for every decoder
+//! layer. With x = queries tokens^T / temperature and a query's positives the tokens that its target aligns with:
+//!
+//! ```text
+//! boxes  = sum over queries with a positive of logsumexp over all tokens  (x) - sum over positives (x) / (positives + 1e-6)
+//! tokens = sum over tokens with a positive  of logsumexp over all queries (x) - sum over positives (x) / (positives + 1e-6)
+//! loss   = (boxes + tokens) / 2 / num_boxes
+//! ```
+//!
+//! "All tokens" are those of the padded text, as the published code has it.
+//!
+//! Saved: queries, tokens, num_boxes, and the derivative of (boxes + tokens) / 2 by x.
+
+pub mod cases;
+mod cpu;
+mod reference;
+
+use crate::matching::matched_pairs;
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{DType, Real, Tensor, dispatch_real};
+
+/// Inputs queries (L, B, Q, C) and tokens (B, N, C), both of unit length, align_map (T, N) of 0 and 1, matches (L, T) i32,
+/// image_of_target (T) i32, num_boxes (1); output the loss (L).
+#[derive(Clone, Copy, Debug)]
+pub struct ContrastiveAlignLoss {
+    /// What the cosines are divided by (0.07 as published).
+    pub temperature: f64,
+}
+
+/// Added to the number of positives.
+const EPS: f64 = 1e-6;
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    layers: usize,
+    images: usize,
+    queries: usize,
+    tokens: usize,
+    channels: usize,
+}
+
+impl Sizes {
+    #[track_caller]
+    fn new(queries: &Tensor, tokens: &Tensor) -> Self {
+        match (queries.shape(), tokens.shape()) {
+            (&[layers, images, queries, channels], &[b, tokens, c]) if (b, c) == (images, channels) => {
+                Sizes { layers, images, queries, tokens, channels }
+            }
+            (q, t) => {
+                panic!("contrastive_align_loss: queries are {q:?}, not (L, B, Q, C), or tokens {t:?}, not (B, N, C)")
+            }
+        }
+    }
+}
+
+impl Op for ContrastiveAlignLoss {
+    fn name(&self) -> &'static str {
+        "contrastive_align_loss"
+    }
+
+    #[track_caller]
+    fn forward(&self, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
+        let &[queries, tokens, align_map, matches, image_of_target, num_boxes] = inputs else {
+            panic!("contrastive_align_loss: takes queries, tokens, align_map, matches, image_of_target, num_boxes")
+        };
+        let sizes = Sizes::new(queries, tokens);
+        let Sizes { layers, images, .. } = sizes;
+        let total = image_of_target.len();
+        assert_eq!(
+            align_map.shape(),
+            [total, sizes.tokens],
+            "contrastive_align_loss: align_map is {:?}, tokens {:?}, targets {total}",
+            align_map.shape(),
+            tokens.shape()
+        );
+        assert_eq!(num_boxes.len(), 1, "contrastive_align_loss: num_boxes is {:?}", num_boxes.shape());
+        let grid = [layers, images, sizes.queries];
+        let pairs = matched_pairs("contrastive_align_loss", grid, matches, image_of_target);
+        let dtype = queries.dtype();
+        let mut loss = Tensor::empty(&[layers], dtype, cx.device);
+        let mut of_image = Tensor::empty(&[layers, images], dtype, cx.device);
+        let mut coefficients = Tensor::empty(&[layers, images, sizes.queries, sizes.tokens], dtype, cx.device);
+        dispatch_real!("contrastive_align_loss", dtype, T => {
+            let forward = if dtype == DType::F32 { cpu::forward::<T> } else { reference::forward::<T> };
+            forward(
+                of_image.as_mut_slice(),
+                coefficients.as_mut_slice(),
+                queries.as_slice(),
+                tokens.as_slice(),
+                &positives::<T>(align_map.as_slice(), &pairs, sizes),
+                sizes,
+                self.temperature as T,
+            );
+            let (of_image, num_boxes): (&[T], T) = (of_image.as_slice(), num_boxes.as_slice()[0]);
+            for (layer, loss) in loss.as_mut_slice::<T>().iter_mut().enumerate() {
+                *loss = of_image[layer * images..(layer + 1) * images].iter().sum::<T>() / num_boxes;
+            }
+        });
+        Outputs::one(loss, Saved::tensors([queries, tokens, num_boxes, &coefficients]))
+    }
+
+    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+        let ([queries, tokens, num_boxes, coefficients], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else {
+            return;
+        };
+        let [dqueries, dtokens, ..] = grads else { panic!("contrastive_align_loss: six gradients") };
+        let sizes = Sizes::new(queries, tokens);
+        let divisor = self.temperature * num_boxes.item();
+        let scales: Vec<f64> = dy.to_f64_vec().iter().map(|g| g / divisor).collect();
+        dispatch_real!("contrastive_align_loss", queries.dtype(), T => {
+            let backward = if queries.dtype() == DType::F32 { cpu::backward::<T> } else { reference::backward::<T> };
+            backward(
+                dqueries,
+                dtokens,
+                &scales.iter().map(|&s| s as T).collect::<Vec<T>>(),
+                queries.as_slice(),
+                tokens.as_slice(),
+                coefficients.as_slice(),
+                sizes,
+            );
+        });
+    }
+
+    fn cost(&self, pass: Pass, inputs: &[&Tensor]) -> Cost {
+        let (Sizes { layers, images, queries, tokens, channels }, size) =
+            (Sizes::new(inputs[0], inputs[1]), inputs[0].dtype().size());
+        let logits = layers * images * queries * tokens;
+        let read = inputs[0].len() + inputs[1].len();
+        match pass {
+            Pass::Forward => Cost::new((2 * channels + 40) * logits, read * size).saving(logits * size),
+            Pass::Backward => Cost::new(4 * channels * logits, (2 * read + logits) * size),
+        }
+    }
+}
+
+/// (L, B, Q, N): the row of the align map at matched queries, zeros elsewhere.
+fn positives<T: Real>(align_map: &[T], pairs: &[(usize, usize)], sizes: Sizes) -> Vec<T> {
+    let n = sizes.tokens;
+    let mut positives = vec![T::zero(); sizes.layers * sizes.images * sizes.queries * n];
+    for &(target, row) in pairs {
+        positives[row * n..(row + 1) * n].copy_from_slice(&align_map[target * n..(target + 1) * n]);
+    }
+    positives
+}

@@ -1,0 +1,269 @@
+//! The product of windows with packed filters, forward and for the data gradient: a register tile of 6 pixels by up to
+//! 64 channels at a time, windows read where they lie (no im2col), the epilogue on the tile's registers.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::pack::PANEL;
+use super::window::{Image, Reach, Windows};
+use crate::Tensor;
+
+/// Pixels of a register tile: 6 x 4 vectors leave registers for the operands.
+const GROUP: usize = 6;
+/// Depth of a product that is summed at once: the part of a panel that it reads stays in the second-level cache.
+const DEPTH: usize = 2048;
+/// Elements of x that a task reads: they share that cache with a panel.
+const TASK_ELEMENTS: usize = 64 * 1024;
+
+/// Output pixels whose coordinates leave the same remainders by the output step: they see the same taps.
+pub struct Phase {
+    /// Where taps lie from the window's own pixel, (row, column).
+    pub taps: Vec<(isize, isize)>,
+    /// The filters (panels, taps * run, 64).
+    pub panels: Tensor,
+}
+
+/// y[t a + u, t b + v, :] = sum over taps of phase (u, v) of x[s a + row, s b + column, ...run] times the tap's filter.
+pub struct Correlation {
+    /// All remainders (u, v) by the output step, row-major.
+    pub phases: Vec<Phase>,
+    /// s.
+    pub in_step: usize,
+    /// t.
+    pub out_step: usize,
+    /// Pixels, contiguous in memory, that a tap spans.
+    pub span: usize,
+}
+
+/// What sums start from.
+#[derive(Clone, Copy)]
+pub enum Start<'a> {
+    Zero,
+    /// A value a channel, padded to whole panels.
+    Bias(&'a [f32]),
+    /// What y holds.
+    Accumulate,
+}
+
+/// What happens to a sum.
+#[derive(Clone, Copy)]
+pub struct Epilogue<'a> {
+    pub start: Start<'a>,
+    pub residual: Option<&'a [f32]>,
+    pub relu: bool,
+}
+
+/// Images (batch, h, w, c).
+#[derive(Clone, Copy)]
+pub struct Extent {
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+}
+
+impl Extent {
+    fn image(&self) -> usize {
+        self.h * self.w * self.c
+    }
+}
+
+impl Correlation {
+    /// Computes y (batch of `out`) from x (batch of `input`).
+    pub fn run(&self, y: &mut [f32], x: &[f32], out: Extent, input: Extent, epilogue: Epilogue) {
+        if y.is_empty() {
+            return;
+        }
+        let images = y.len() / out.image();
+        // Enough tasks for many cores; a task is large enough to use the panels that it fetches.
+        let most = (TASK_ELEMENTS / input.c.max(1)).max(48);
+        let pixels = (images * out.h * out.w / 32).clamp(48, most);
+        let tasks: Vec<Task> = y
+            .chunks_mut(out.image())
+            .enumerate()
+            .flat_map(|(image, y)| {
+                y.chunks_mut(pixels * out.c).enumerate().map(move |(block, y)| Task {
+                    image,
+                    start: block * pixels,
+                    y,
+                })
+            })
+            .collect();
+        let taps = self.phases.iter().flat_map(|p| p.taps.iter().copied());
+        let reach = Reach::new(self.in_step, taps, self.span);
+        tasks.into_par_iter().for_each(|task| self.block(task, x, out, input, reach, epilogue));
+    }
+
+    fn block(&self, task: Task, x: &[f32], out: Extent, input: Extent, reach: Reach, epilogue: Epilogue) {
+        let step = self.out_step;
+        let pixels = task.start..task.start + task.y.len() / out.c;
+        let rows = pixels.start / out.w / step..(pixels.end - 1) / out.w / step + 1;
+        let x = &x[task.image * input.image()..][..input.image()];
+        let image = Image { pixels: x, h: input.h, w: input.w, c: input.c };
+        let windows = Windows::new(image, reach, rows, (out.h.div_ceil(step), out.w.div_ceil(step)));
+        let (memory, layout) = windows.memory();
+        let mut places = vec![Vec::new(); self.phases.len()];
+        for (i, pixel) in pixels.enumerate() {
+            let (r, c) = (pixel / out.w, pixel % out.w);
+            places[r % step * step + c % step].push((layout.corner(r / step, c / step), i * out.c));
+        }
+        let offset = task.image * out.image() + task.start * out.c;
+        let epilogue = Epilogue { residual: epilogue.residual.map(|r| &r[offset..][..task.y.len()]), ..epilogue };
+        for (phase, mut places) in self.phases.iter().zip(places) {
+            let count = places.len();
+            // The last tile is computed whole, on repeated pixels, and stored in part.
+            places.resize(count.next_multiple_of(GROUP), places.last().copied().unwrap_or_default());
+            let taps: Vec<usize> = phase.taps.iter().map(|&t| layout.tap(t)).collect();
+            let run = self.span * input.c;
+            Arch::new().dispatch(Product {
+                y: &mut *task.y,
+                channels: out.c,
+                x: memory,
+                panels: phase.panels.as_slice(),
+                places: &places,
+                count,
+                taps: &taps,
+                run,
+                epilogue,
+            });
+        }
+    }
+}
+
+/// Output pixels `start`.. of one image.
+struct Task<'a> {
+    image: usize,
+    start: usize,
+    y: &'a mut [f32],
+}
+
+/// y[place, :] = sum over taps and run of x[place + tap + run] panels[tap, run, :].
+struct Product<'a> {
+    y: &'a mut [f32],
+    channels: usize,
+    x: &'a [f32],
+    panels: &'a [f32],
+    /// (corner in x, first element in y) of each pixel, in whole groups.
+    places: &'a [(usize, usize)],
+    /// Pixels that are not repetitions.
+    count: usize,
+    taps: &'a [usize],
+    run: usize,
+    epilogue: Epilogue<'a>,
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        // 16 registers hold 6 x 2 vectors, 32 hold 6 x 4.
+        let most = if S::F32_LANES == 8 { 2 } else { 4 };
+        for first in (0..self.channels).step_by(PANEL) {
+            for lane in (0..PANEL.min(self.channels - first)).step_by(most * S::F32_LANES) {
+                match (self.channels - first - lane).min(PANEL - lane).div_ceil(S::F32_LANES).min(most) {
+                    1 => self.column::<S, 1>(simd, first, lane),
+                    2 => self.column::<S, 2>(simd, first, lane),
+                    3 => self.column::<S, 3>(simd, first, lane),
+                    _ => self.column::<S, 4>(simd, first, lane),
+                }
+            }
+        }
+    }
+}
+
+impl Product<'_> {
+    /// All pixels, V vectors of channels from `first + lane` on (`first` begins a panel).
+    #[inline(always)]
+    fn column<S: Simd, const V: usize>(&mut self, simd: S, first: usize, lane: usize) {
+        let depth = self.taps.len() * self.run;
+        let panel = &self.panels[first * depth..][..PANEL * depth];
+        let stride = PANEL / S::F32_LANES;
+        let lane = lane / S::F32_LANES;
+        let (panel, _) = S::as_simd_f32s(panel);
+        let channel = first + lane * S::F32_LANES;
+        let taps_at_once = (DEPTH / self.run.max(1)).max(1);
+        let chunks = self.taps.len().div_ceil(taps_at_once).max(1);
+        for chunk in 0..chunks {
+            let from = chunk * taps_at_once;
+            let taps = &self.taps[from..self.taps.len().min(from + taps_at_once)];
+            let panel = &panel[from * self.run * stride..];
+            for (group, places) in self.places.chunks_exact(GROUP).enumerate() {
+                let stored = GROUP.min(self.count - group * GROUP);
+                let mut sums = [[simd.splat_f32s(0.0); V]; GROUP];
+                for (sums, &(_, at)) in sums.iter_mut().zip(places) {
+                    let start = if chunk > 0 { Start::Accumulate } else { self.epilogue.start };
+                    *sums = match start {
+                        Start::Zero => *sums,
+                        Start::Bias(bias) => load(simd, &bias[channel..]),
+                        Start::Accumulate => load(simd, &self.y[at + channel..at + self.channels]),
+                    };
+                }
+                multiply(simd, &mut sums, self.x, places, taps, self.run, panel, stride, lane);
+                for (mut sums, &(_, at)) in sums.into_iter().zip(places).take(stored) {
+                    let row = at + channel..at + self.channels;
+                    if chunk + 1 == chunks {
+                        if let Some(residual) = self.epilogue.residual {
+                            let residual: [S::f32s; V] = load(simd, &residual[row.clone()]);
+                            for v in 0..V {
+                                sums[v] = simd.add_f32s(sums[v], residual[v]);
+                            }
+                        }
+                        if self.epilogue.relu {
+                            sums = sums.map(|s| simd.max_f32s(s, simd.splat_f32s(0.0)));
+                        }
+                    }
+                    store(simd, &mut self.y[row], sums);
+                }
+            }
+        }
+    }
+}
+
+/// sums[p] += the window at places[p] times V vectors of the panel.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the operands of the innermost loops, each in a register")]
+fn multiply<S: Simd, const V: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; V]; GROUP],
+    x: &[f32],
+    places: &[(usize, usize)],
+    taps: &[usize],
+    run: usize,
+    panel: &[S::f32s],
+    stride: usize,
+    lane: usize,
+) {
+    let mut acc = *sums;
+    for (&tap, panel) in taps.iter().zip(panel.chunks_exact((run * stride).max(1))) {
+        let windows: [&[f32]; GROUP] = std::array::from_fn(|p| &x[places[p].0 + tap..][..run]);
+        for (k, filter) in (0..run).zip(panel.chunks_exact(stride)) {
+            let filter = &filter[lane..lane + V];
+            for p in 0..GROUP {
+                let value = simd.splat_f32s(windows[p][k]);
+                for v in 0..V {
+                    acc[p][v] = simd.mul_add_f32s(value, filter[v], acc[p][v]);
+                }
+            }
+        }
+    }
+    *sums = acc;
+}
+
+/// The first V vectors of a row, zeros behind its end.
+#[inline(always)]
+pub fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
+    let (whole, rest) = S::as_simd_f32s(row);
+    std::array::from_fn(|v| whole.get(v).copied().unwrap_or_else(|| simd.partial_load_f32s(rest)))
+}
+
+/// Writes V vectors to a row that may end within the last of them.
+#[inline(always)]
+fn store<S: Simd, const V: usize>(simd: S, row: &mut [f32], values: [S::f32s; V]) {
+    let (whole, rest) = S::as_mut_simd_f32s(row);
+    for (v, value) in values.into_iter().enumerate() {
+        match whole.get_mut(v) {
+            Some(place) => *place = value,
+            None => simd.partial_store_f32s(rest, value),
+        }
+    }
+}

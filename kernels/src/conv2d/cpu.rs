@@ -1,0 +1,102 @@
+//! The fast version: forward and data gradient are products of windows with packed filters, the weight's gradient one
+//! of transposed windows with the output's gradient. Nothing is unfolded into a matrix.
+
+use super::correlate::{Correlation, Epilogue, Extent, Phase, Start};
+use super::pack::{PANEL, forward_panels, transposed_panels};
+use super::sizes::Sizes;
+use super::weight_gradient;
+use crate::activation::Activation;
+use crate::op::GradSlot;
+use crate::reduce::column_sums;
+
+/// The filter's taps as runs of contiguous pixels, and how many pixels a run spans: without dilation a row of the
+/// filter is one.
+fn taps(s: &Sizes) -> (Vec<(isize, isize)>, usize) {
+    let at = |k: usize| (k * s.dilation) as isize - s.padding as isize;
+    match s.dilation {
+        1 => ((0..s.kh).map(|kh| (at(kh), at(0))).collect(), s.kw),
+        _ => ((0..s.kh).flat_map(|kh| (0..s.kw).map(move |kw| (at(kh), at(kw)))).collect(), 1),
+    }
+}
+
+/// y (B, OH, OW, O), x (B, H, W, I), w (O, KH, KW, I), scale (O), bias (O), residual as y.
+#[expect(clippy::too_many_arguments, reason = "outputs, inputs, scalars, sizes, as in every kernel")]
+pub fn forward(
+    y: &mut [f32],
+    x: &[f32],
+    w: &[f32],
+    scale: Option<&[f32]>,
+    bias: Option<&[f32]>,
+    residual: Option<&[f32]>,
+    activation: Activation,
+    sizes: &Sizes,
+) {
+    let s = sizes.flattened();
+    let (taps, span) = taps(&s);
+    let phase = Phase { taps, panels: forward_panels(w, scale, &s) };
+    let correlation = Correlation { phases: vec![phase], in_step: s.stride, out_step: 1, span };
+    let bias = bias.map(|b| {
+        let mut padded = b.to_vec();
+        padded.resize(s.o.next_multiple_of(PANEL), 0.0);
+        padded
+    });
+    let epilogue = Epilogue {
+        start: bias.as_deref().map_or(Start::Zero, Start::Bias),
+        residual,
+        relu: activation == Activation::Relu,
+    };
+    correlation.run(y, x, Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i }, epilogue);
+}
+
+/// dx, dw, dbias and the residual's gradient from g, the gradient of the pre-activation.
+#[expect(clippy::too_many_arguments, reason = "outputs, inputs, scalars, sizes, as in every kernel")]
+pub fn backward(
+    dx: &mut GradSlot,
+    dw: &mut GradSlot,
+    dbias: Option<&mut GradSlot>,
+    dresidual: Option<&mut GradSlot>,
+    g: &[f32],
+    x: &[f32],
+    w: &[f32],
+    scale: Option<&[f32]>,
+    sizes: &Sizes,
+) {
+    let s = sizes.flattened();
+    if let Some((dx, accumulate)) = dx.target() {
+        data_gradient(dx, accumulate, g, w, scale, &s);
+    }
+    if let Some((dw, accumulate)) = dw.target() {
+        let (taps, span) = taps(&s);
+        let sums = weight_gradient::partial_sums(g, x, &taps, span, &s);
+        weight_gradient::sum_parts(dw, accumulate, &sums, scale, s.depth());
+    }
+    if let Some(dbias) = dbias.filter(|slot| slot.is_needed()) {
+        let sums = column_sums(g, s.o);
+        dbias.store(|j| sums[j]);
+    }
+    if let Some(dresidual) = dresidual {
+        dresidual.store(|at| g[at]);
+    }
+}
+
+/// Pixels of dx at the same remainders by the stride see the same taps of the filter: a convolution of stride 1 each.
+fn data_gradient(dx: &mut [f32], accumulate: bool, g: &[f32], w: &[f32], scale: Option<&[f32]>, s: &Sizes) {
+    // Row t a + u of x lies under tap kh of output row a + (u + p - kh d) / t, where t divides that.
+    let step = s.stride as isize;
+    let seen = |u: usize, k: usize| -> Vec<(usize, isize)> {
+        let from = |k: usize| (u + s.padding) as isize - (k * s.dilation) as isize;
+        (0..k).filter(|&k| from(k) % step == 0).map(|k| (k, from(k) / step)).collect()
+    };
+    let phase = |u: usize, v: usize| {
+        let (rows, columns) = (seen(u, s.kh), seen(v, s.kw));
+        let pairs = || rows.iter().flat_map(|&r| columns.iter().map(move |&c| (r, c)));
+        let filter: Vec<(usize, usize)> = pairs().map(|((kh, _), (kw, _))| (kh, kw)).collect();
+        let taps = pairs().map(|((_, row), (_, column))| (row, column)).collect();
+        Phase { taps, panels: transposed_panels(w, scale, &filter, s) }
+    };
+    let phases = (0..s.stride).flat_map(|u| (0..s.stride).map(move |v| (u, v))).map(|(u, v)| phase(u, v)).collect();
+    let correlation = Correlation { phases, in_step: 1, out_step: s.stride, span: 1 };
+    let start = if accumulate { Start::Accumulate } else { Start::Zero };
+    let epilogue = Epilogue { start, residual: None, relu: false };
+    correlation.run(dx, g, Extent { h: s.h, w: s.w, c: s.i }, Extent { h: s.oh, w: s.ow, c: s.o }, epilogue);
+}

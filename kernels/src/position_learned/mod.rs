@@ -1,0 +1,69 @@
+//! Learned position encoding of two axes (Carion et al., 2020, arXiv 2005.12872, appendix A.4):
+//!
+//! ```text
+//! encoding of cell (r, c) = [col_embed[c], row_embed[r]]
+//! ```
+//!
+//! Nothing is saved.
+
+pub mod cases;
+mod reference;
+
+use std::sync::Arc;
+
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{Tensor, dispatch_real};
+
+/// Inputs row_embed (R, C/2) and col_embed (R, C/2); output y (sum of h w, C): the cells of feature maps, row-major, one
+/// map after the other.
+#[derive(Clone, Debug)]
+pub struct PositionLearned {
+    /// (h, w) of every feature map, no side longer than R.
+    pub sizes: Arc<[[usize; 2]]>,
+}
+
+impl Op for PositionLearned {
+    fn name(&self) -> &'static str {
+        "position_learned"
+    }
+
+    #[track_caller]
+    fn forward(&self, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
+        let &[row_embed, col_embed] = inputs else { panic!("position_learned: takes row_embed, col_embed") };
+        let (&[rows, half], &[columns, col_half]) = (row_embed.shape(), col_embed.shape()) else {
+            panic!("position_learned: embeddings are {:?} and {:?}", row_embed.shape(), col_embed.shape());
+        };
+        assert_eq!(half, col_half, "position_learned: {:?} and {:?}", row_embed.shape(), col_embed.shape());
+        for [h, w] in self.sizes.iter() {
+            assert!(
+                *h <= rows && *w <= columns,
+                "position_learned: a feature map of {h} x {w} exceeds the {rows} learned rows or {columns} columns"
+            );
+        }
+        let cells = self.sizes.iter().map(|[h, w]| h * w).sum();
+        let mut y = Tensor::empty(&[cells, 2 * half], row_embed.dtype(), cx.device);
+        dispatch_real!("position_learned", row_embed.dtype(), T => {
+            let (row_embed, col_embed) = (row_embed.as_slice(), col_embed.as_slice());
+            reference::forward::<T>(y.as_mut_slice(), row_embed, col_embed, &self.sizes, half);
+        });
+        Outputs::one(y, Saved::default())
+    }
+
+    fn backward(&self, _: &mut Cx, _: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+        let Some(dy) = grad_outs[0] else { return };
+        let [drow, dcol] = grads else { panic!("position_learned: two gradients") };
+        dispatch_real!("position_learned", dy.dtype(), T => {
+            reference::backward::<T>(drow, dcol, dy.as_slice(), &self.sizes, dy.last_axis() / 2);
+        });
+    }
+
+    fn cost(&self, pass: Pass, inputs: &[&Tensor]) -> Cost {
+        let cells: usize = self.sizes.iter().map(|[h, w]| h * w).sum();
+        let (n, size) = (cells * 2 * inputs[0].last_axis(), inputs[0].dtype().size());
+        let embeddings = inputs[0].len() + inputs[1].len();
+        match pass {
+            Pass::Forward => Cost::new(0, (n + embeddings) * size),
+            Pass::Backward => Cost::new(n, (n + embeddings) * size),
+        }
+    }
+}

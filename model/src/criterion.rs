@@ -1,0 +1,127 @@
+//! The set loss: predictions are matched one to one with targets, then each pair is pulled together and every other query
+//! towards "no object".
+
+use mdetr_autograd::Var;
+use mdetr_autograd::functional as f;
+use mdetr_kernels::assignment::{MatchCost, assign};
+use mdetr_kernels::{Device, Tensor};
+
+use crate::batch::Targets;
+use crate::config::CriterionConfig;
+use crate::mdetr::Outputs;
+
+/// Computes [`Losses`].
+#[derive(Clone, Debug)]
+pub struct Criterion {
+    config: CriterionConfig,
+}
+
+/// The terms, (L) each: one value a decoder layer, the last one being the prediction's.
+pub struct Losses<'t> {
+    /// The weighted sum of all terms of all layers, ().
+    pub total: Var<'t>,
+    /// Soft-token cross entropy.
+    pub ce: Var<'t>,
+    /// |number of predicted objects - number of targets|: a metric, not part of the total.
+    pub cardinality: Var<'t>,
+    /// L1 distance of boxes.
+    pub bbox: Var<'t>,
+    /// 1 - generalized IoU.
+    pub giou: Var<'t>,
+    /// Contrastive alignment of queries and tokens.
+    pub align: Option<Var<'t>>,
+    /// (L, T) i32: the query that each target is matched with, -1 for none.
+    pub matches: Tensor,
+}
+
+impl Criterion {
+    /// With the weights of `config`.
+    pub fn new(config: &CriterionConfig) -> Self {
+        Criterion { config: config.clone() }
+    }
+
+    /// The optimal assignment of targets to queries at every layer, (L, T) i32.
+    pub fn assign(&self, outputs: &Outputs, targets: &Targets) -> Tensor {
+        let c = &self.config;
+        let weights = MatchCost { class: c.set_cost_class, bbox: c.set_cost_bbox, giou: c.set_cost_giou };
+        assign(
+            outputs.logits.value(),
+            outputs.boxes.value(),
+            &targets.positive_map.to_dtype(outputs.dtype()),
+            &targets.boxes.to_dtype(outputs.dtype()),
+            &targets.image_of_target,
+            weights,
+        )
+    }
+
+    /// The losses under the optimal assignment.
+    pub fn forward<'t>(&self, outputs: &Outputs<'t>, targets: &Targets) -> Losses<'t> {
+        self.forward_with(outputs, targets, self.assign(outputs, targets))
+    }
+
+    /// The losses under a given assignment (L, T).
+    pub fn forward_with<'t>(&self, outputs: &Outputs<'t>, targets: &Targets, matches: Tensor) -> Losses<'t> {
+        let tape = outputs.logits.tape();
+        let constant = |t: &Tensor| tape.constant(t.to_dtype(outputs.dtype()));
+        let num_boxes = targets.counts.iter().sum::<usize>().max(1);
+        let matching = f::Matching {
+            matches: &tape.constant(matches.clone()),
+            image_of_target: &tape.constant(targets.image_of_target.clone()),
+            num_boxes: &constant(&Tensor::from_slice(&[num_boxes as f64], &[1], Device::Cpu)),
+        };
+        let c = &self.config;
+        let (ce, cardinality) =
+            f::soft_token_loss(&outputs.logits, &constant(&targets.positive_map), &matching, c.eos_coef);
+        let (bbox, giou) = f::box_loss(&outputs.boxes, &constant(&targets.boxes), &matching);
+        let align = outputs.align.as_ref().map(|a| {
+            let map = constant(&targets.align_map);
+            f::contrastive_align_loss(&a.queries, &a.tokens, &map, &matching, c.temperature_nce)
+        });
+        let mut terms = vec![(&ce, c.ce_loss_coef), (&bbox, c.bbox_loss_coef), (&giou, c.giou_loss_coef)];
+        terms.extend(align.as_ref().map(|a| (a, c.contrastive_align_loss_coef)));
+        let total = f::weighted_sum(&terms);
+        Losses { total, ce, cardinality, bbox, giou, align, matches }
+    }
+}
+
+impl Losses<'_> {
+    /// Every term under its published name: bare for the prediction, with `_i` for the earlier layer i.
+    pub fn named(&self) -> Vec<(String, f64)> {
+        let terms = [
+            ("loss_ce", Some(&self.ce)),
+            ("loss_bbox", Some(&self.bbox)),
+            ("loss_giou", Some(&self.giou)),
+            ("cardinality_error", Some(&self.cardinality)),
+            ("loss_contrastive_align", self.align.as_ref()),
+        ];
+        let values: Vec<(&str, Vec<f64>)> =
+            terms.into_iter().filter_map(|(n, v)| Some((n, v?.value().to_f64_vec()))).collect();
+        let layers = self.ce.value().len();
+        let order = std::iter::once(layers - 1).chain(0..layers - 1);
+        order
+            .flat_map(|layer| {
+                let suffix = if layer == layers - 1 { String::new() } else { format!("_{layer}") };
+                values.iter().map(move |(name, v)| (format!("{name}{suffix}"), v[layer]))
+            })
+            .collect()
+    }
+
+    /// For each image of a layer, (query, target) pairs in the order of the queries; targets count within their image.
+    pub fn pairs(&self, layer: usize, targets: &Targets) -> Vec<Vec<(usize, usize)>> {
+        let total: usize = targets.counts.iter().sum();
+        let matches = &self.matches.as_slice::<i32>()[layer * total..(layer + 1) * total];
+        let mut first = 0;
+        targets
+            .counts
+            .iter()
+            .map(|&count| {
+                let own = &matches[first..first + count];
+                first += count;
+                let matched = own.iter().enumerate().filter(|&(_, &q)| q >= 0);
+                let mut pairs: Vec<(usize, usize)> = matched.map(|(t, &q)| (q as usize, t)).collect();
+                pairs.sort_unstable();
+                pairs
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,210 @@
+//! Evaluation of a model on a dataset: class-agnostic COCO AP and phrase recall.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use mdetr_autograd::{Parameters, Tape};
+use mdetr_model::Mdetr;
+use mdetr_model::postprocess::{Prediction, postprocess};
+use serde::Serialize;
+
+use crate::collate::{Collated, Collator};
+use crate::data::coco::{Annotation, ImageRecord};
+use crate::data::positive_map::soft_tokens;
+use crate::data::{Dataset, Span, Tokenizer};
+use crate::evaluators::coco::{Categories, CocoEvaluator, Detection, GroundTruth};
+use crate::evaluators::recall::PhraseRecall;
+use crate::grounding::phrase_probability;
+use crate::loader::{Loader, in_order};
+use crate::progress::Progress;
+
+/// What was measured on a dataset.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Metrics {
+    /// The dataset's name.
+    pub dataset: String,
+    /// Images evaluated.
+    pub n: usize,
+    /// Phrases with boxes.
+    pub phrases: u64,
+    /// Share of phrases whose best query has IoU >= 0.5 with one of their boxes.
+    #[serde(rename = "recall@1")]
+    pub recall_at_1: f64,
+    /// Share with such a query among the best 5.
+    #[serde(rename = "recall@5")]
+    pub recall_at_5: f64,
+    /// Share with such a query among the best 10.
+    #[serde(rename = "recall@10")]
+    pub recall_at_10: f64,
+    /// Share with such a query at all.
+    pub upper_bound: f64,
+    /// COCO AP at IoU 0.50:0.95, categories ignored.
+    pub ap: f64,
+    /// At IoU 0.50.
+    pub ap50: f64,
+    /// At IoU 0.75.
+    pub ap75: f64,
+    /// Images evaluated in a second.
+    pub images_per_second: f64,
+}
+
+/// Which caption each image is evaluated with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Captions {
+    /// Its own.
+    Own,
+    /// Another image's: the k-th phrase of that caption stands for the image's k-th phrase. A model that finds boxes
+    /// without reading scores as high as with its own captions.
+    Shuffled,
+}
+
+/// How evaluation runs.
+#[derive(Clone, Debug)]
+pub struct EvalOptions {
+    /// Images in a batch.
+    pub batch_size: usize,
+    /// Loader threads.
+    pub workers: usize,
+    /// Captions to use.
+    pub captions: Captions,
+    /// At most so many images.
+    pub max_images: Option<usize>,
+}
+
+/// Runs `model` with `parameters` (its own, or their moving average) over `dataset`.
+pub fn evaluate(
+    model: &Mdetr,
+    parameters: &Parameters,
+    name: &str,
+    dataset: &Arc<Dataset>,
+    tokenizer: &Tokenizer,
+    options: &EvalOptions,
+) -> Result<Metrics> {
+    let collator = Collator::new(&model.config, tokenizer.pad_id());
+    let n = dataset.len().min(options.max_images.unwrap_or(usize::MAX));
+    let plan = in_order(n, options.batch_size);
+    let truth = (0..n).flat_map(|i| dataset.record(i).1.iter().map(ground_truth)).collect();
+    let mut coco = CocoEvaluator::new(truth, Categories::Ignored);
+    let mut recall = PhraseRecall::default();
+    let mut progress = Progress::new(&format!("evaluating {name}"), plan.len());
+    let start = std::time::Instant::now();
+    for (indices, collated) in plan.iter().zip(Loader::new(dataset, &collator, plan.clone(), 0, options.workers)) {
+        let collated = collated?;
+        let captions: Vec<usize> = indices.iter().map(|&i| options.captions.of(i, dataset)).collect();
+        let (predictions, phrases) = predict(model, parameters, &collated, &captions, dataset, tokenizer, &collator);
+        for ((&index, predictions), phrases) in indices.iter().zip(&predictions).zip(&phrases) {
+            let (record, annotations) = dataset.record(index);
+            coco.add(record.id, detections(predictions));
+            count_phrases(&mut recall, record, annotations, predictions, phrases);
+        }
+        progress.step(&[]);
+    }
+    progress.finish();
+    let (coco, recall) = (coco.summarize(), recall.result());
+    Ok(Metrics {
+        dataset: name.into(),
+        n,
+        phrases: recall.phrases,
+        recall_at_1: recall.recall_at_1,
+        recall_at_5: recall.recall_at_5,
+        recall_at_10: recall.recall_at_10,
+        upper_bound: recall.upper_bound,
+        ap: coco.ap,
+        ap50: coco.ap50,
+        ap75: coco.ap75,
+        images_per_second: n as f64 / start.elapsed().as_secs_f64(),
+    })
+}
+
+impl Captions {
+    /// The record whose caption image `index` is evaluated with.
+    fn of(self, index: usize, dataset: &Dataset) -> usize {
+        match self {
+            Captions::Own => index,
+            Captions::Shuffled => {
+                let wanted = eval_phrases(dataset.record(index)).len();
+                let n = dataset.len();
+                let others = (1..n).map(|step| (index + n / 2 + step) % n).filter(|&other| other != index);
+                // One with as many phrases, so that every phrase of the image has a counterpart.
+                others.into_iter().find(|&o| eval_phrases(dataset.record(o)).len() == wanted).unwrap_or(index)
+            }
+        }
+    }
+}
+
+/// The phrases to ground: those that the record lists, or those that its annotations name.
+fn eval_phrases((record, annotations): (&ImageRecord, &[Annotation])) -> Vec<Vec<Span>> {
+    if let Some(phrases) = &record.tokens_positive_eval {
+        return phrases.clone();
+    }
+    let mut phrases: Vec<Vec<Span>> = Vec::new();
+    for spans in annotations.iter().filter_map(|a| a.tokens_positive.as_ref()) {
+        if !phrases.contains(spans) {
+            phrases.push(spans.clone());
+        }
+    }
+    phrases
+}
+
+/// Predictions of a batch whose images come with the captions of the records `captions`, and the token columns of the
+/// phrases in those.
+fn predict(
+    model: &Mdetr,
+    parameters: &Parameters,
+    collated: &Collated,
+    captions: &[usize],
+    dataset: &Dataset,
+    tokenizer: &Tokenizer,
+    collator: &Collator,
+) -> (Vec<Vec<Prediction>>, Vec<Vec<Vec<usize>>>) {
+    let encodings: Vec<_> = captions.iter().map(|&i| tokenizer.encode(&dataset.record(i).0.caption)).collect();
+    let phrases = captions.iter().zip(&encodings).map(|(&i, encoding)| {
+        eval_phrases(dataset.record(i)).iter().map(|spans| soft_tokens(encoding, spans)).collect()
+    });
+    let text = collator.text(&encodings.iter().collect::<Vec<_>>());
+    let tape = Tape::inference(parameters);
+    let images = model.network.encode_images(&tape, &collated.batch.images, &collated.batch.image_sizes);
+    let outputs = model.network.predict(&images, &model.network.encode_text(&tape, &text), &text);
+    let sizes: Vec<[usize; 2]> =
+        collated.records.iter().map(|target| target.orig_size.map(|side| side as usize)).collect();
+    (postprocess(&outputs.last_logits(), &outputs.last_boxes(), &sizes), phrases.collect())
+}
+
+fn ground_truth(annotation: &Annotation) -> GroundTruth {
+    GroundTruth {
+        image_id: annotation.image_id,
+        category_id: annotation.category_id,
+        bbox: annotation.bbox,
+        area: annotation.area(),
+        iscrowd: u8::from(annotation.iscrowd),
+    }
+}
+
+fn detections(predictions: &[Prediction]) -> Vec<Detection> {
+    let detection = |p: &Prediction| Detection { score: p.score, label: 1, bbox: p.bbox };
+    predictions.iter().map(detection).collect()
+}
+
+/// Ranks the queries for each phrase that has boxes.
+fn count_phrases(
+    recall: &mut PhraseRecall,
+    record: &ImageRecord,
+    annotations: &[Annotation],
+    predictions: &[Prediction],
+    phrases: &[Vec<usize>],
+) {
+    for (spans, columns) in eval_phrases((record, annotations)).iter().zip(phrases) {
+        let names = |a: &&Annotation| a.tokens_positive.as_ref().is_some_and(|t| t.iter().any(|s| spans.contains(s)));
+        let truth: Vec<[f32; 4]> = annotations.iter().filter(names).map(|a| xyxy(a.bbox)).collect();
+        if truth.is_empty() {
+            continue;
+        }
+        let mut ranked: Vec<&Prediction> = predictions.iter().collect();
+        ranked.sort_by(|a, b| phrase_probability(b, columns).total_cmp(&phrase_probability(a, columns)));
+        recall.add(&truth, &ranked.iter().map(|p| p.bbox).collect::<Vec<_>>());
+    }
+}
+
+fn xyxy([x, y, w, h]: [f64; 4]) -> [f32; 4] {
+    [x, y, x + w, y + h].map(|v| v as f32)
+}
