@@ -59,7 +59,10 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn print_table(metrics: &[Metrics]) {
-    eprintln!("{:<24} {:>6} {:>8} {:>7} {:>7} {:>7} {:>7} {:>7}", "dataset", "n", "phrases", "R@1", "R@5", "R@10", "AP", "AP50");
+    eprintln!(
+        "{:<24} {:>6} {:>8} {:>7} {:>7} {:>7} {:>7} {:>7}",
+        "dataset", "n", "phrases", "R@1", "R@5", "R@10", "AP", "AP50"
+    );
     for m in metrics {
         eprintln!(
             "{:<24} {:>6} {:>8} {:>7.4} {:>7.4} {:>7.4} {:>7.4} {:>7.4}",

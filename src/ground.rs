@@ -163,6 +163,8 @@ mod tests {
     #[test]
     fn spans() {
         assert_eq!(super::parse_span("2:5"), Ok([2, 5]));
-        assert!(super::parse_span("5:2").is_err() && super::parse_span("2").is_err() && super::parse_span("a:b").is_err());
+        assert!(
+            super::parse_span("5:2").is_err() && super::parse_span("2").is_err() && super::parse_span("a:b").is_err()
+        );
     }
 }

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use crate::op::Cx;
-use crate::{DType, Real, Tensor};
+use crate::simd::{BLOCK, vectorized};
+use crate::{Real, Tensor, dispatch_real};
 
 /// What an epilogue applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,47 +21,63 @@ pub enum Activation {
     Tanh,
 }
 
-/// Elements a task handles.
-const BLOCK: usize = 16 * 1024;
+/// Runs a vectorized loop once for each activation, with `$a` known at compile time: a choice an element would not
+/// vectorize.
+macro_rules! specialized {
+    ($activation:expr, $a:ident => $loop:expr) => {
+        specialized!($activation, $a => $loop; None Relu Gelu Sigmoid Tanh)
+    };
+    ($activation:expr, $a:ident => $loop:expr; $($name:ident)*) => {
+        match $activation {
+            $(Activation::$name => {
+                const $a: Activation = Activation::$name;
+                vectorized(#[inline(always)] || $loop);
+            })*
+        }
+    };
+}
 
 impl Activation {
     /// act(x).
+    #[inline(always)]
     pub fn forward<T: Real>(self, x: T) -> T {
         match self {
             Activation::None => x,
-            Activation::Relu => x.max(T::zero()),
-            Activation::Gelu => x * normal_cdf(x),
-            Activation::Sigmoid => T::one() / (T::one() + (-x).exp()),
-            Activation::Tanh => x.tanh(),
+            Activation::Relu if x < T::zero() => T::zero(),
+            Activation::Relu => x, // NaN too
+            Activation::Gelu => x * x.normal_cdf(),
+            Activation::Sigmoid => T::one() / (T::one() + (-x).vector_exp()),
+            Activation::Tanh => x.vector_tanh(),
         }
     }
 
     /// act'(x), told from `z`: x itself for GELU, act(x) for all others.
+    #[inline(always)]
     pub fn derivative<T: Real>(self, z: T) -> T {
         match self {
             Activation::None => T::one(),
             Activation::Relu if z > T::zero() => T::one(),
             Activation::Relu => T::zero(),
             Activation::Gelu => {
-                let density = (-z * z * T::from_f64(0.5)).exp() * T::from_f64(0.398_942_280_401_432_7);
-                normal_cdf(z) + z * density
+                let density = (T::from_f64(-0.5) * (z * z)).vector_exp() * T::from_f64(0.398_942_280_401_432_7);
+                z.normal_cdf() + z * density
             }
             Activation::Sigmoid => z * (T::one() - z),
             Activation::Tanh => T::one() - z * z,
         }
     }
 
-    /// Applies it in place.
+    /// Applies it in place, on the calling thread.
     pub fn apply<T: Real>(self, values: &mut [T]) {
         if self != Activation::None {
-            values.iter_mut().for_each(|v| *v = self.forward(*v));
+            specialized!(self, ACT => values.iter_mut().for_each(|v| *v = ACT.forward(*v)));
         }
     }
 
     /// y = act(z), over threads.
     pub fn map<T: Real>(self, y: &mut [T], z: &[T]) {
         y.par_chunks_mut(BLOCK).zip(z.par_chunks(BLOCK)).for_each(|(y, z)| {
-            y.iter_mut().zip(z).for_each(|(y, &z)| *y = self.forward(z));
+            specialized!(self, ACT => y.iter_mut().zip(z).for_each(|(y, &z)| *y = ACT.forward(z)));
         });
     }
 
@@ -68,20 +85,14 @@ impl Activation {
     pub fn backward(self, cx: &Cx, dy: &Tensor, z: &Tensor) -> Tensor {
         fn run<T: Real>(activation: Activation, dz: &mut [T], dy: &[T], z: &[T]) {
             dz.par_chunks_mut(BLOCK).zip(dy.par_chunks(BLOCK)).zip(z.par_chunks(BLOCK)).for_each(|((dz, dy), z)| {
-                for ((dz, &dy), &z) in dz.iter_mut().zip(dy).zip(z) {
-                    *dz = dy * activation.derivative(z);
-                }
+                let elements = dz.iter_mut().zip(dy).zip(z);
+                specialized!(activation, ACT => elements.for_each(|((dz, &dy), &z)| *dz = dy * ACT.derivative(z)));
             });
         }
         let mut dz = Tensor::empty(dy.shape(), dy.dtype(), cx.device);
-        match dy.dtype() {
-            DType::F32 => run::<f32>(self, dz.as_mut_slice(), dy.as_slice(), z.as_slice()),
-            _ => run::<f64>(self, dz.as_mut_slice(), dy.as_slice(), z.as_slice()),
-        }
+        dispatch_real!("activation", dy.dtype(), T => {
+            run::<T>(self, dz.as_mut_slice(), dy.as_slice(), z.as_slice());
+        });
         dz
     }
-}
-
-fn normal_cdf<T: Real>(x: T) -> T {
-    T::from_f64(0.5) * (T::one() + (x * T::from_f64(std::f64::consts::FRAC_1_SQRT_2)).erf())
 }

@@ -66,15 +66,22 @@ element!(i32, I32, |v: i32| v as f64, |v: f64| v as i32);
 
 /// The real types that references are generic over: f32 and f64.
 pub trait Real: Element + num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default {
-    /// The error function.
-    fn erf(self) -> Self;
+    /// The distribution function of the standard normal distribution.
+    fn normal_cdf(self) -> Self;
+    /// tanh x by code that vectorizes where the type has it.
+    fn vector_tanh(self) -> Self;
     /// e^x by code that vectorizes where the type has it (f32: for x <= 88, see [`crate::exp::exp`]).
     fn vector_exp(self) -> Self;
 }
 
 impl Real for f32 {
-    fn erf(self) -> Self {
-        libm::erff(self)
+    #[inline(always)]
+    fn normal_cdf(self) -> Self {
+        crate::exp::normal_cdf(self)
+    }
+    #[inline(always)]
+    fn vector_tanh(self) -> Self {
+        crate::exp::tanh(self)
     }
     #[inline(always)]
     fn vector_exp(self) -> Self {
@@ -83,8 +90,11 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
-    fn erf(self) -> Self {
-        libm::erf(self)
+    fn normal_cdf(self) -> Self {
+        0.5 * libm::erfc(-self * std::f64::consts::FRAC_1_SQRT_2)
+    }
+    fn vector_tanh(self) -> Self {
+        self.tanh()
     }
     #[inline(always)]
     fn vector_exp(self) -> Self {

@@ -3,8 +3,8 @@
 
 use crate::simd::vectorized;
 
-/// Counters that [`Philox::keep_all`] advances together: 32-bit lanes of the widest vector.
-const LANES: usize = 16;
+/// Blocks that [`Philox::keep_all`] makes at a time: a few vectors' worth, so that the loop over them is vectorized.
+const BLOCKS: usize = 64;
 
 /// A position in a stream of random numbers: what an op that draws must save for its backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub struct Philox {
 
 impl Philox {
     /// Four random words for counter value `index`.
+    #[inline(always)]
     pub fn block(self, index: u64) -> [u32; 4] {
         let mut c = [index as u32, (index >> 32) as u32, self.stream as u32, (self.stream >> 32) as u32];
         let mut k = [self.seed as u32, (self.seed >> 32) as u32];
@@ -55,39 +56,32 @@ impl Philox {
     pub fn keep_all(self, first: u64, p: f32, factors: &mut [f32]) {
         let scale = 1.0 / (1.0 - p);
         let (mut index, mut rest) = (first, factors);
-        vectorized(|| {
-            while !rest.is_empty() {
-                let words = self.words(index / 4);
-                let words = &words[(index % 4) as usize..];
-                let (head, tail) = rest.split_at_mut(words.len().min(rest.len()));
-                for (factor, word) in head.iter_mut().zip(words) {
-                    let uniform = (word >> 8) as f32 / (1u32 << 24) as f32;
-                    *factor = if uniform < p { 0.0 } else { scale };
+        vectorized(
+            #[inline(always)]
+            || {
+                while !rest.is_empty() {
+                    let words = self.words(index / 4);
+                    let words = &words.as_flattened()[(index % 4) as usize..];
+                    let (head, tail) = rest.split_at_mut(words.len().min(rest.len()));
+                    for (factor, word) in head.iter_mut().zip(words) {
+                        let uniform = (word >> 8) as f32 / (1u32 << 24) as f32;
+                        *factor = if uniform < p { 0.0 } else { scale };
+                    }
+                    index += head.len() as u64;
+                    rest = tail;
                 }
-                index += head.len() as u64;
-                rest = tail;
-            }
-        });
+            },
+        );
     }
 
-    /// [`Self::block`] of [`LANES`] consecutive counters, in the order of the elements.
+    /// [`Self::block`] of [`BLOCKS`] consecutive counters.
     #[inline(always)]
-    fn words(self, block: u64) -> [u32; 4 * LANES] {
-        let counter = |shift: u32| std::array::from_fn(|lane| ((block + lane as u64) >> shift) as u32);
-        let mut c: [[u32; LANES]; 4] =
-            [counter(0), counter(32), [self.stream as u32; LANES], [(self.stream >> 32) as u32; LANES]];
-        let mut k = [self.seed as u32, (self.seed >> 32) as u32];
-        for _ in 0..10 {
-            let [c0, c1, c2, c3] = &mut c;
-            for (((c0, c1), c2), c3) in c0.iter_mut().zip(c1).zip(c2).zip(c3) {
-                let p0 = u64::from(*c0) * 0xD251_1F53;
-                let p1 = u64::from(*c2) * 0xCD9E_8D57;
-                (*c0, *c1) = ((p1 >> 32) as u32 ^ *c1 ^ k[0], p1 as u32);
-                (*c2, *c3) = ((p0 >> 32) as u32 ^ *c3 ^ k[1], p0 as u32);
-            }
-            k = [k[0].wrapping_add(0x9E37_79B9), k[1].wrapping_add(0xBB67_AE85)];
+    fn words(self, first: u64) -> [[u32; 4]; BLOCKS] {
+        let mut words = [[0; 4]; BLOCKS];
+        for (i, block) in words.iter_mut().enumerate() {
+            *block = self.block(first + i as u64);
         }
-        std::array::from_fn(|i| c[i % 4][i / 4])
+        words
     }
 }
 

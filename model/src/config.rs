@@ -151,7 +151,10 @@ impl ModelConfig {
     /// Checks what the modules rely on; the error names the argument.
     pub fn validate(&self) -> anyhow::Result<()> {
         let heads_divide = |what: &str, width: usize, heads: usize| {
-            anyhow::ensure!(heads > 0 && width.is_multiple_of(heads), "{what} {width} is not a multiple of {heads} heads");
+            anyhow::ensure!(
+                heads > 0 && width.is_multiple_of(heads),
+                "{what} {width} is not a multiple of {heads} heads"
+            );
             Ok(())
         };
         heads_divide("hidden_dim", self.hidden_dim, self.nheads)?;

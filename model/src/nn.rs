@@ -143,9 +143,8 @@ impl MultiheadAttention {
     pub fn forward<'t>(&self, q: &Var<'t>, k: &Var<'t>, v: &Var<'t>, segments: &Segments) -> Var<'t> {
         let (w, b) = (q.tape().parameter(self.in_proj_weight), q.tape().parameter(self.in_proj_bias));
         let c = self.width;
-        let project = |x, i: usize| {
-            f::linear(x, &w.rows(i * c..(i + 1) * c), &b.rows(i * c..(i + 1) * c), Activation::None)
-        };
+        let project =
+            |x, i: usize| f::linear(x, &w.rows(i * c..(i + 1) * c), &b.rows(i * c..(i + 1) * c), Activation::None);
         let y = f::attention(&project(q, 0), &project(k, 1), &project(v, 2), self.heads, segments, self.dropout);
         self.out_proj.forward(&y)
     }

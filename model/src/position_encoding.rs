@@ -2,6 +2,7 @@
 
 use mdetr_autograd::functional as f;
 use mdetr_autograd::{ParameterId, Tape, Var};
+use mdetr_kernels::DType;
 use mdetr_kernels::position_sine::position_sine;
 
 use crate::init::{Builder, Init};
@@ -48,10 +49,10 @@ impl PositionEncoding {
     }
 
     /// (sum of h * w over images, C), valid cells row-major.
-    pub fn forward<'t>(&self, tape: &'t Tape<'t>, layout: &Layout, dtype: mdetr_kernels::DType) -> Var<'t> {
+    pub fn forward<'t>(&self, tape: &'t Tape<'t>, layout: &Layout, dtype: DType) -> Var<'t> {
         match self {
             PositionEncoding::Sine { width } => {
-                tape.constant(position_sine(&layout.sizes, *width, dtype, tape.device()))
+                tape.constant(position_sine(&layout.sizes, *width, tape.device()).to_dtype(dtype))
             }
             PositionEncoding::Learned { row_embed, col_embed } => {
                 f::position_learned(&tape.parameter(*row_embed), &tape.parameter(*col_embed), &layout.sizes)

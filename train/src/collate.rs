@@ -59,8 +59,7 @@ impl Collator {
     pub fn images(images: &[(&[f32], [usize; 2])]) -> (Tensor, Vec<[usize; 2]>) {
         let side = |axis: usize| images.iter().map(|(_, size)| size[axis]).max().unwrap_or(0);
         let (height, width) = (side(0), side(1));
-        let mut tensor =
-            Tensor::zeros(&[images.len(), height, width, 3], mdetr_kernels::DType::F32, Device::Cpu);
+        let mut tensor = Tensor::zeros(&[images.len(), height, width, 3], mdetr_kernels::DType::F32, Device::Cpu);
         let all = tensor.as_mut_slice::<f32>();
         for (b, (pixels, [h, w])) in images.iter().enumerate() {
             for y in 0..*h {

@@ -271,7 +271,8 @@ impl RunConfig {
             "run_name {:?} is not the name of a folder",
             t.run_name
         );
-        for (name, value) in [("lr", t.lr), ("text_encoder_lr", t.text_encoder_lr), ("weight_decay", t.weight_decay)] {
+        for (name, value) in [("lr", t.lr), ("text_encoder_lr", t.text_encoder_lr), ("weight_decay", t.weight_decay)]
+        {
             anyhow::ensure!(value >= 0.0 && value.is_finite(), "{name} is {value}: expected a number >= 0");
         }
         anyhow::ensure!((0.0..=1.0).contains(&t.ema_decay), "ema_decay {} is not in [0, 1]", t.ema_decay);

@@ -98,8 +98,7 @@ impl Inputs<'_> {
         for b in 0..shape[0] {
             let (size, values) = self.values(&format!("image{b}_u8"))?;
             let (h, w) = (size[1], size[2]);
-            let rgb: Vec<u8> =
-                (0..h * w * 3).map(|i| values[(i % 3) * h * w + i / 3] as u8).collect();
+            let rgb: Vec<u8> = (0..h * w * 3).map(|i| values[(i % 3) * h * w + i / 3] as u8).collect();
             let rgb = image::RgbImage::from_raw(w as u32, h as u32, rgb).expect("three bytes a pixel");
             images.push((crate::data::image::normalize(&rgb), [h, w]));
         }
@@ -176,12 +175,7 @@ pub fn trace(model: &Mdetr, criterion: &Criterion, batch: &Batch, targets: &Targ
     }
 }
 
-fn forward<'t>(
-    model: &Mdetr,
-    tape: &'t Tape<'t>,
-    batch: &Batch,
-    dtype: DType,
-) -> (mdetr_model::Outputs<'t>, Layout) {
+fn forward<'t>(model: &Mdetr, tape: &'t Tape<'t>, batch: &Batch, dtype: DType) -> (mdetr_model::Outputs<'t>, Layout) {
     let network = &model.network;
     let images = network.encode_images(tape, &batch.images.to_dtype(dtype), &batch.image_sizes);
     let text = network.encode_text(tape, &batch.text);
@@ -306,7 +300,9 @@ pub fn save(path: &Path, activations: &Activations) -> Result<()> {
         .collect();
     let views = tensors
         .iter()
-        .map(|(name, dtype, bytes)| Ok((name.as_str(), TensorView::new(*dtype, activations[*name].shape().to_vec(), bytes)?)))
+        .map(|(name, dtype, bytes)| {
+            Ok((name.as_str(), TensorView::new(*dtype, activations[*name].shape().to_vec(), bytes)?))
+        })
         .collect::<Result<Vec<_>>>()?;
     mdetr_model::checkpoint::write_synced(path, &safetensors::serialize(views, None)?)
 }

@@ -218,7 +218,8 @@ mod tests {
             encoding.char_to_token(caption[..byte].chars().count()).expect("a token")
         };
         let tokens: Vec<_> = tokens.iter().map(|(part, p)| (at(part), *p)).collect();
-        let found = ground(&[prediction(0.9, &tokens, 0.0)], caption, &encoding, [100, 100], &GroundOptions::default());
+        let found =
+            ground(&[prediction(0.9, &tokens, 0.0)], caption, &encoding, [100, 100], &GroundOptions::default());
         assert_eq!(slice(caption, found[0].span), found[0].label);
         (found[0].label.clone(), found[0].spans.iter().map(|&s| slice(caption, s)).collect())
     }
@@ -242,8 +243,11 @@ mod tests {
     #[test]
     fn thresholds_order_and_suppression() {
         let encoding = Tokenizer::roberta_base().encode("a dog");
-        let predictions =
-            [prediction(0.8, &[(2, 0.8)], 0.0), prediction(0.9, &[(2, 0.9)], 1.0), prediction(0.6, &[(2, 0.6)], 90.0)];
+        let predictions = [
+            prediction(0.8, &[(2, 0.8)], 0.0),
+            prediction(0.9, &[(2, 0.9)], 1.0),
+            prediction(0.6, &[(2, 0.6)], 90.0),
+        ];
         let run = |options: GroundOptions| {
             let found = ground(&predictions, "a dog", &encoding, [20, 100], &options);
             found.iter().map(|d| d.score).collect::<Vec<_>>()
@@ -259,8 +263,7 @@ mod tests {
     #[test]
     fn nothing_is_found_in_an_empty_caption() {
         let encoding = Tokenizer::roberta_base().encode("");
-        let found =
-            ground(&[prediction(0.9, &[(0, 0.9)], 0.0)], "", &encoding, [9, 9], &GroundOptions::default());
+        let found = ground(&[prediction(0.9, &[(0, 0.9)], 0.0)], "", &encoding, [9, 9], &GroundOptions::default());
         assert!(found.is_empty());
     }
 }

@@ -40,7 +40,13 @@ pub fn in_order(len: usize, batch_size: usize) -> Vec<Vec<usize>> {
 
 impl Loader {
     /// Starts `workers` threads that make the batches of `plan`; augmentation is drawn from `seed`.
-    pub fn new(dataset: &Arc<Dataset>, collator: &Collator, plan: Vec<Vec<usize>>, seed: u64, workers: usize) -> Self {
+    pub fn new(
+        dataset: &Arc<Dataset>,
+        collator: &Collator,
+        plan: Vec<Vec<usize>>,
+        seed: u64,
+        workers: usize,
+    ) -> Self {
         let workers = workers.clamp(1, plan.len().max(1));
         let plan = Arc::new(plan);
         let mut queues = Vec::new();

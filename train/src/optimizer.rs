@@ -98,6 +98,7 @@ impl Optimizer {
         let mut updates = Vec::new();
         for (((id, p), moments), group) in parameters.iter_mut().zip(&mut self.moments).zip(&self.groups) {
             let ema = averages.as_mut().and_then(Iterator::next);
+            let has_trained = moments.is_some();
             let gradient = gradients.parameter(id).zip(moments.as_mut()).map(|(grad, moments)| Gradient {
                 grad,
                 m: &mut moments.mean,
@@ -106,8 +107,8 @@ impl Optimizer {
                 lr: group.rate(rates),
                 weight_decay: self.weight_decay,
             });
-            // What has no gradient does not change, and then neither does its average.
-            if gradient.is_some() {
+            // What never had a gradient equals its average.
+            if has_trained {
                 updates.push((id, Update { value: &mut p.value, ema, gradient }));
             }
         }

@@ -32,7 +32,8 @@ pub fn scenes(
         let predictions = postprocess(&outputs.last_logits(), &outputs.last_boxes(), &[size]).remove(0);
         let encoding = tokenizer.encode(&record.caption);
         let found = ground(&predictions, &record.caption, &encoding, size, &GroundOptions::default());
-        let mut phrases: Vec<Span> = annotations.iter().filter_map(|a| a.tokens_positive.clone()?.first().copied()).collect();
+        let mut phrases: Vec<Span> =
+            annotations.iter().filter_map(|a| a.tokens_positive.clone()?.first().copied()).collect();
         phrases.extend(found.iter().map(|d| d.span));
         phrases.sort_unstable();
         phrases.dedup();

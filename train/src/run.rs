@@ -74,7 +74,8 @@ pub fn train(config: &RunConfig, profile: bool) -> Result<Value> {
     write("log.txt", String::new())?;
 
     let mut model = Mdetr::new(&config.model, config.training.seed)?;
-    let parameters = model.parameters.iter().filter(|(_, p)| p.requires_grad).map(|(_, p)| p.value.len()).sum::<usize>();
+    let parameters =
+        model.parameters.iter().filter(|(_, p)| p.requires_grad).map(|(_, p)| p.value.len()).sum::<usize>();
     eprintln!("{parameters} trainable parameters, {} training images, run folder {}", train_set.len(), dir.display());
     let optimizer = new_optimizer(&config, &model);
     let mut trainer = Trainer {
@@ -200,8 +201,7 @@ fn train_epochs(
         }
         let plan = shuffled(data.train.len(), t.batch_size, t.seed, epoch);
         let loader = Loader::new(data.train, &collator, plan, t.seed.wrapping_add(epoch as u64), t.num_workers);
-        let stats =
-            trainer.train_one_epoch(&criterion, loader, &schedule, first_step, max_steps, &mut progress)?;
+        let stats = trainer.train_one_epoch(&criterion, loader, &schedule, first_step, max_steps, &mut progress)?;
         if let Some(profile) = &mut trainer.profile {
             eprintln!("{}", std::mem::take(profile).table());
         }
@@ -256,15 +256,20 @@ fn log_entry(
             entry.extend(values.map(|(key, v)| (format!("test_{}_{key}", m.dataset), v)));
         }
     }
-    entry.extend([("epoch", json!(epoch)), ("n_parameters", json!(n_parameters)), ("seconds", json!(seconds))]
-        .map(|(k, v)| (k.to_string(), v)));
+    entry.extend(
+        [("epoch", json!(epoch)), ("n_parameters", json!(n_parameters)), ("seconds", json!(seconds))]
+            .map(|(k, v)| (k.to_string(), v)),
+    );
     Value::Object(entry)
 }
 
 fn report(epoch: usize, stats: &EpochStats, metrics: &[Metrics]) {
     let loss = stats.means().next().map_or(f64::NAN, |(_, v)| v);
     let sets = metrics.iter().map(|m| {
-        format!("  {}: recall@1 {:.4}, recall@5 {:.4}, AP {:.3}, AP50 {:.3}", m.dataset, m.recall_at_1, m.recall_at_5, m.ap, m.ap50)
+        format!(
+            "  {}: recall@1 {:.4}, recall@5 {:.4}, AP {:.3}, AP50 {:.3}",
+            m.dataset, m.recall_at_1, m.recall_at_5, m.ap, m.ap50
+        )
     });
     eprintln!("epoch {epoch}: loss {loss:.4}{}", sets.collect::<String>());
 }

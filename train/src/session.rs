@@ -193,8 +193,7 @@ impl Found {
                 color: color(d.span),
             })
             .collect();
-        let highlights: Vec<Highlight> =
-            phrases.iter().map(|&span| Highlight { span, color: color(span) }).collect();
+        let highlights: Vec<Highlight> = phrases.iter().map(|&span| Highlight { span, color: color(span) }).collect();
         Ok(annotate(&image, &boxes, caption, &highlights))
     }
 }

@@ -11,7 +11,9 @@
 
 pub mod cases;
 mod cpu;
+mod cpu_backward;
 mod reference;
+mod rows;
 
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::philox::Philox;
@@ -143,7 +145,7 @@ impl Op for Attention {
     fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([q, k, v, y, logsumexp], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
         match q.dtype() {
-            DType::F32 => cpu::backward(
+            DType::F32 => cpu_backward::backward(
                 grads,
                 &Forwarded { dy: dy.as_slice(), y: y.as_slice(), logsumexp: logsumexp.as_slice() },
                 &self.problem([q, k, v], saved.philox),

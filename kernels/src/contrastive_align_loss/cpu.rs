@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{EPS, Sizes};
+use super::{Sizes, divisor};
 use crate::Real;
 use crate::exp::{add_exp, logsumexp};
 use crate::gemm::{Matrix, gemm};
@@ -48,7 +48,7 @@ fn lines<T: Real>(logits: &[T], positives: &[T], width: usize) -> (T, Vec<T>) {
         if count == T::zero() {
             continue;
         }
-        let share = half / (count + T::from_f64(EPS));
+        let share = half / divisor(count);
         let normalizer = logsumexp(x);
         loss += half * normalizer;
         add_exp(dx, half, x, normalizer);

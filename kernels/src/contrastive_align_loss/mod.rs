@@ -27,8 +27,10 @@ pub struct ContrastiveAlignLoss {
     pub temperature: f64,
 }
 
-/// Added to the number of positives.
-const EPS: f64 = 1e-6;
+/// A number of positives as a divisor: + 1e-6 in f32 whatever the logits are, as published.
+fn divisor<T: Real>(count: T) -> T {
+    T::from_f64(f64::from(count.to_f64() as f32 + 1e-6))
+}
 
 #[derive(Clone, Copy)]
 struct Sizes {

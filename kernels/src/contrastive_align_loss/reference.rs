@@ -1,6 +1,6 @@
 //! The definition, a query and a token at a time.
 
-use super::{EPS, Sizes};
+use super::{Sizes, divisor};
 use crate::Real;
 use crate::op::GradSlot;
 
@@ -31,7 +31,7 @@ pub fn forward<T: Real>(
             if count == T::zero() {
                 continue;
             }
-            let share = |e: usize| positives[start + e] / (count + T::from_f64(EPS));
+            let share = |e: usize| positives[start + e] / divisor(count);
             let max = line.iter().fold(T::neg_infinity(), |m, &e| m.max(logits[e]));
             let normalizer = max + line.iter().map(|&e| (logits[e] - max).exp()).sum::<T>().ln();
             *loss += half * (normalizer - line.iter().map(|&e| share(e) * logits[e]).sum::<T>());

@@ -96,7 +96,12 @@ pub fn cases() -> Vec<Case> {
         folded("no images", shape([0, 4, 4, 3], 8, 3, 1)),
         biased("no filters", shape([1, 4, 4, 3], 0, 3, 1)),
     ];
-    cases.extend(resnet101().into_iter().map(Case::only_for_benches));
+    let small_backbone = [
+        plain("small backbone, layer 1", shape([16, 112, 112, 3], 32, 3, 1)),
+        plain("small backbone, layer 2", Shape { k: 4, ..shape([16, 112, 112, 32], 64, 3, 2) }),
+        plain("small backbone, layer 3", shape([16, 28, 28, 96], 128, 3, 1)),
+    ];
+    cases.extend(resnet101().into_iter().chain(small_backbone).map(Case::only_for_benches));
     cases
 }
 

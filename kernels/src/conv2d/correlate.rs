@@ -14,6 +14,8 @@ const GROUP: usize = 6;
 const DEPTH: usize = 2048;
 /// Elements of x that a task reads: they share that cache with a panel.
 const TASK_ELEMENTS: usize = 64 * 1024;
+/// Elements of panels that stay in it.
+const CACHED_ELEMENTS: usize = 96 * 1024;
 
 /// Output pixels whose coordinates leave the same remainders by the output step: they see the same taps.
 pub struct Phase {
@@ -108,23 +110,15 @@ impl Correlation {
         }
         let offset = task.image * out.image() + task.start * out.c;
         let epilogue = Epilogue { residual: epilogue.residual.map(|r| &r[offset..][..task.y.len()]), ..epilogue };
-        for (phase, mut places) in self.phases.iter().zip(places) {
-            let count = places.len();
-            // The last tile is computed whole, on repeated pixels, and stored in part.
-            places.resize(count.next_multiple_of(GROUP), places.last().copied().unwrap_or_default());
+        for (phase, places) in self.phases.iter().zip(places) {
             let taps: Vec<usize> = phase.taps.iter().map(|&t| layout.tap(t)).collect();
-            let run = self.span * input.c;
-            Arch::new().dispatch(Product {
-                y: &mut *task.y,
-                channels: out.c,
-                x: memory,
-                panels: phase.panels.as_slice(),
-                places: &places,
-                count,
-                taps: &taps,
-                run,
-                epilogue,
-            });
+            let panels: &[f32] = phase.panels.as_slice();
+            // If all panels stay in cache, pixels go by in memory's order; else each panel is used for all pixels.
+            let at_once = if panels.len() <= CACHED_ELEMENTS { GROUP } else { places.len() };
+            for places in places.chunks(at_once.max(1)) {
+                let (y, channels, run) = (&mut *task.y, out.c, self.span * input.c);
+                Arch::new().dispatch(Product { y, channels, x: memory, panels, places, taps: &taps, run, epilogue });
+            }
         }
     }
 }
@@ -142,10 +136,8 @@ struct Product<'a> {
     channels: usize,
     x: &'a [f32],
     panels: &'a [f32],
-    /// (corner in x, first element in y) of each pixel, in whole groups.
+    /// (corner in x, first element in y) of each pixel.
     places: &'a [(usize, usize)],
-    /// Pixels that are not repetitions.
-    count: usize,
     taps: &'a [usize],
     run: usize,
     epilogue: Epilogue<'a>,
@@ -187,10 +179,12 @@ impl Product<'_> {
             let from = chunk * taps_at_once;
             let taps = &self.taps[from..self.taps.len().min(from + taps_at_once)];
             let panel = &panel[from * self.run * stride..];
-            for (group, places) in self.places.chunks_exact(GROUP).enumerate() {
-                let stored = GROUP.min(self.count - group * GROUP);
+            for places in self.places.chunks(GROUP) {
+                // The last tile may have pixels that are computed again, and not stored.
+                let stored = places.len();
+                let places: [(usize, usize); GROUP] = std::array::from_fn(|p| places[p.min(stored - 1)]);
                 let mut sums = [[simd.splat_f32s(0.0); V]; GROUP];
-                for (sums, &(_, at)) in sums.iter_mut().zip(places) {
+                for (sums, &(_, at)) in sums.iter_mut().zip(&places) {
                     let start = if chunk > 0 { Start::Accumulate } else { self.epilogue.start };
                     *sums = match start {
                         Start::Zero => *sums,
@@ -198,8 +192,8 @@ impl Product<'_> {
                         Start::Accumulate => load(simd, &self.y[at + channel..at + self.channels]),
                     };
                 }
-                multiply(simd, &mut sums, self.x, places, taps, self.run, panel, stride, lane);
-                for (mut sums, &(_, at)) in sums.into_iter().zip(places).take(stored) {
+                multiply(simd, &mut sums, self.x, &places, taps, self.run, panel, stride, lane);
+                for (mut sums, (_, at)) in sums.into_iter().zip(places).take(stored) {
                     let row = at + channel..at + self.channels;
                     if chunk + 1 == chunks {
                         if let Some(residual) = self.epilogue.residual {
@@ -226,7 +220,7 @@ fn multiply<S: Simd, const V: usize>(
     simd: S,
     sums: &mut [[S::f32s; V]; GROUP],
     x: &[f32],
-    places: &[(usize, usize)],
+    places: &[(usize, usize); GROUP],
     taps: &[usize],
     run: usize,
     panel: &[S::f32s],
@@ -253,7 +247,14 @@ fn multiply<S: Simd, const V: usize>(
 #[inline(always)]
 pub fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
     let (whole, rest) = S::as_simd_f32s(row);
-    std::array::from_fn(|v| whole.get(v).copied().unwrap_or_else(|| simd.partial_load_f32s(rest)))
+    let mut values = [simd.splat_f32s(0.0); V];
+    for (v, value) in values.iter_mut().enumerate() {
+        *value = match whole.get(v) {
+            Some(&value) => value,
+            None => simd.partial_load_f32s(rest),
+        };
+    }
+    values
 }
 
 /// Writes V vectors to a row that may end within the last of them.

@@ -1,6 +1,8 @@
 //! The fast version: forward and data gradient are products of windows with packed filters, the weight's gradient one
 //! of transposed windows with the output's gradient. Nothing is unfolded into a matrix.
 
+use rayon::prelude::*;
+
 use super::correlate::{Correlation, Epilogue, Extent, Phase, Start};
 use super::pack::{PANEL, forward_panels, transposed_panels};
 use super::sizes::Sizes;
@@ -8,6 +10,8 @@ use super::weight_gradient;
 use crate::activation::Activation;
 use crate::op::GradSlot;
 use crate::reduce::column_sums;
+use crate::simd::{BLOCK, vectorized};
+use crate::{DType, Device, Tensor};
 
 /// The filter's taps as runs of contiguous pixels, and how many pixels a run spans: without dilation a row of the
 /// filter is one.
@@ -48,20 +52,39 @@ pub fn forward(
     correlation.run(y, x, Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i }, epilogue);
 }
 
-/// dx, dw, dbias and the residual's gradient from g, the gradient of the pre-activation.
+/// dx, dw, dbias and the residual's gradient from dy; `y` is there behind a ReLU.
 #[expect(clippy::too_many_arguments, reason = "outputs, inputs, scalars, sizes, as in every kernel")]
 pub fn backward(
     dx: &mut GradSlot,
     dw: &mut GradSlot,
     dbias: Option<&mut GradSlot>,
     dresidual: Option<&mut GradSlot>,
-    g: &[f32],
+    dy: &[f32],
+    y: Option<&[f32]>,
     x: &[f32],
     w: &[f32],
     scale: Option<&[f32]>,
     sizes: &Sizes,
 ) {
     let s = sizes.flattened();
+    let mut own = None;
+    let g: &[f32] = match (y, dresidual) {
+        // Written anew, the residual's gradient is g itself.
+        (Some(y), Some(GradSlot::Write(out))) => relu_gradient(out.as_mut_slice(), dy, y),
+        (y, dresidual) => {
+            let g = match y {
+                Some(y) => {
+                    let own = own.insert(Tensor::empty(&[dy.len()], DType::F32, Device::Cpu));
+                    relu_gradient(own.as_mut_slice(), dy, y)
+                }
+                None => dy,
+            };
+            if let Some((out, accumulate)) = dresidual.and_then(GradSlot::target) {
+                pass_on(out, accumulate, g);
+            }
+            g
+        }
+    };
     if let Some((dx, accumulate)) = dx.target() {
         data_gradient(dx, accumulate, g, w, scale, &s);
     }
@@ -74,9 +97,26 @@ pub fn backward(
         let sums = column_sums(g, s.o);
         dbias.store(|j| sums[j]);
     }
-    if let Some(dresidual) = dresidual {
-        dresidual.store(|at| g[at]);
-    }
+}
+
+/// g = dy where y > 0.
+fn relu_gradient<'a>(g: &'a mut [f32], dy: &[f32], y: &[f32]) -> &'a [f32] {
+    g.par_chunks_mut(BLOCK).zip(dy.par_chunks(BLOCK)).zip(y.par_chunks(BLOCK)).for_each(|((g, dy), y)| {
+        vectorized(|| {
+            for ((g, dy), y) in g.iter_mut().zip(dy).zip(y) {
+                *g = if *y > 0.0 { *dy } else { 0.0 };
+            }
+        });
+    });
+    g
+}
+
+/// Copies g, or adds it.
+fn pass_on(out: &mut [f32], accumulate: bool, g: &[f32]) {
+    out.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK)).for_each(|(out, g)| match accumulate {
+        true => vectorized(|| out.iter_mut().zip(g).for_each(|(out, g)| *out += g)),
+        false => out.copy_from_slice(g),
+    });
 }
 
 /// Pixels of dx at the same remainders by the stride see the same taps of the filter: a convolution of stride 1 each.

@@ -154,10 +154,7 @@ impl Op for Conv2d {
         let (x, w) = (&saved.tensors[0], &saved.tensors[1]);
         let scale = self.scale.then(|| &saved.tensors[2]);
         let sizes = self.sizes(x, w);
-        let g = match self.activation {
-            Activation::Relu => self.activation.backward(cx, dy, saved.tensors.last().expect("y is saved")),
-            _ => dy.clone(),
-        };
+        let y = (self.activation == Activation::Relu).then(|| saved.tensors.last().expect("y is saved"));
         let [dx, dw, rest @ ..] = grads else { panic!("conv2d: a gradient slot an input") };
         let mut rest = rest.iter_mut().skip(usize::from(self.scale));
         let mut next = |there: bool| if there { rest.next() } else { None };
@@ -168,7 +165,8 @@ impl Op for Conv2d {
                 dw,
                 dbias,
                 dresidual,
-                g.as_slice(),
+                dy.as_slice(),
+                y.map(|t| t.as_slice()),
                 x.as_slice(),
                 w.as_slice(),
                 scale.map(|t| t.as_slice()),
@@ -179,7 +177,7 @@ impl Op for Conv2d {
                 dw,
                 dbias,
                 dresidual,
-                g.as_slice(),
+                y.map_or_else(|| dy.clone(), |y| self.activation.backward(cx, dy, y)).as_slice(),
                 x.as_slice(),
                 w.as_slice(),
                 scale.map(|t| t.as_slice()),

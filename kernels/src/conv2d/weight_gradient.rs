@@ -149,7 +149,10 @@ fn multiply<S: Simd, const V: usize, const P: usize>(
     offset: usize,
     g: &[S::f32s],
 ) {
-    let mut acc: [[S::f32s; V]; P] = std::array::from_fn(|p| load(simd, &sums[p * PANEL..]));
+    let mut acc = [[simd.splat_f32s(0.0); V]; P];
+    for (p, acc) in acc.iter_mut().enumerate() {
+        *acc = load(simd, &sums[p * PANEL..]);
+    }
     for (&corner, g) in corners.iter().zip(g.chunks(PANEL / S::F32_LANES)) {
         let (x, g) = (&x[corner + offset..][..P], &g[..V]);
         for p in 0..P {

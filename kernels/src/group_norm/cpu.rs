@@ -138,13 +138,11 @@ pub fn backward(
 
 #[inline(always)]
 fn gradient_sums(dy: &[f32], x: &[f32], channels: &Channels, b: &[f32], floor: f32) -> [Vec<f32>; 2] {
-    let c = b.len();
     let Channels { mean, rstd, factor } = channels;
-    let (mean, rstd, factor) = (&mean[..c], &rstd[..c], &factor[..c]);
-    column_sums([dy, x], c, |c, [dy, x]| {
-        let centred = x - mean[c];
-        let h = if centred * factor[c] + b[c] > floor { dy } else { 0.0 };
-        [h, h * centred * rstd[c]]
+    column_sums([dy, x], [mean, rstd, factor, b], b.len(), |[dy, x], [mean, rstd, factor, b]| {
+        let centred = x - mean;
+        let h = if centred * factor + b > floor { dy } else { 0.0 };
+        [h, h * centred * rstd]
     })
 }
 

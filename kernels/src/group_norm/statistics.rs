@@ -10,41 +10,47 @@ pub fn block(c: usize) -> usize {
     (BLOCK / c).max(1) * c
 }
 
-/// Adds `f(channel, value of each of the rows)` down the columns of (pixels, c) matrices.
+/// Sums `f(values, parameters)` down the columns of (pixels, c) matrices; parameters are a value a channel.
 #[inline(always)]
-pub fn column_sums<const N: usize, const M: usize>(
+pub fn column_sums<const N: usize, const P: usize, const M: usize>(
     x: [&[f32]; N],
+    parameters: [&[f32]; P],
     c: usize,
-    f: impl Fn(usize, [f32; N]) -> [f32; M],
+    f: impl Fn([f32; N], [f32; P]) -> [f32; M],
 ) -> [Vec<f32>; M] {
     let mut sums = [(); M].map(|()| vec![0.0; c]);
     let pixels = x[0].len() / c;
     let whole = c / LANES * LANES;
     for from in (0..whole).step_by(LANES) {
-        let mut lanes = [[0.0f32; LANES]; M];
+        let parameters = parameters.map(|p| lanes(p, from));
+        let mut totals = [[0.0f32; LANES]; M];
         for pixel in 0..pixels {
-            let rows: [&[f32; LANES]; N] =
-                x.map(|x| x[pixel * c + from..][..LANES].try_into().expect("a row has that many channels left"));
+            let rows = x.map(|x| lanes(x, pixel * c + from));
             for i in 0..LANES {
-                let values = f(from + i, rows.map(|row| row[i]));
+                let values = f(rows.map(|row| row[i]), parameters.map(|p| p[i]));
                 for m in 0..M {
-                    lanes[m][i] += values[m];
+                    totals[m][i] += values[m];
                 }
             }
         }
-        for (sums, lanes) in sums.iter_mut().zip(lanes) {
-            sums[from..from + LANES].copy_from_slice(&lanes);
+        for (sums, totals) in sums.iter_mut().zip(totals) {
+            sums[from..from + LANES].copy_from_slice(&totals);
         }
     }
     for pixel in 0..pixels {
         for channel in whole..c {
-            let values = f(channel, x.map(|x| x[pixel * c + channel]));
+            let values = f(x.map(|x| x[pixel * c + channel]), parameters.map(|p| p[channel]));
             for m in 0..M {
                 sums[m][channel] += values[m];
             }
         }
     }
     sums
+}
+
+#[inline(always)]
+fn lanes(x: &[f32], from: usize) -> &[f32; LANES] {
+    x[from..from + LANES].try_into().expect("the slice is that long")
 }
 
 /// Number, mean and sum of squares around the mean of some values.
@@ -73,10 +79,10 @@ impl Moments {
 #[inline(always)]
 pub fn block_moments(x: &[f32], c: usize, group: usize) -> Vec<Moments> {
     let count = (x.len() / c * group) as f32;
-    let [sums] = column_sums([x], c, |_, [v]| [v]);
+    let [sums] = column_sums([x], [], c, |[v], []| [v]);
     let means: Vec<f32> = sums.chunks_exact(group).map(|sums| sums.iter().sum::<f32>() / count).collect();
     let centres: Vec<f32> = means.iter().flat_map(|&mean| std::iter::repeat_n(mean, group)).collect();
-    let [squares] = column_sums([x], c, |channel, [v]| [(v - centres[channel]) * (v - centres[channel])]);
+    let [squares] = column_sums([x], [&centres], c, |[v], [centre]| [(v - centre) * (v - centre)]);
     let squares = squares.chunks_exact(group).map(|squares| squares.iter().sum::<f32>());
     means.into_iter().zip(squares).map(|(mean, squares)| Moments { count, mean, squares }).collect()
 }

@@ -1,7 +1,7 @@
 //! The fast version: blocked products with bias and activation applied while a task's rows are in cache.
 
 use crate::activation::Activation;
-use crate::gemm::{Matrix, gemm_rows};
+use crate::gemm::{Matrix, TASK_ROWS, gemm_rows, transpose};
 use crate::op::GradSlot;
 use crate::reduce::column_sums;
 
@@ -19,24 +19,32 @@ pub fn forward(
         return;
     }
     let rows = y.len() / o;
-    let (x, w) = (Matrix::new(x, rows, inner, inner), Matrix::new(w, o, inner, inner).t());
-    let add_bias = |rows: &mut [f32]| {
-        for row in rows.chunks_mut(o) {
-            for (v, b) in row.iter_mut().zip(b) {
-                *v += b;
-            }
-        }
-    };
+    let (x, w) = (Matrix::new(x, rows, inner, inner), Matrix::new(w, o, inner, inner));
     match z {
         Some(z) => {
-            gemm_rows(z, false, 1.0, x, w, |_, z| add_bias(z));
+            affine(z, x, w, b, |_| {});
             activation.map(y, z);
         }
-        None => gemm_rows(y, false, 1.0, x, w, |_, y| {
-            add_bias(y);
-            activation.apply(y);
-        }),
+        None => affine(y, x, w, b, |rows| activation.apply(rows)),
     }
+}
+
+/// out = x w^T + b; `then` gets rows of it while they are in cache.
+fn affine(out: &mut [f32], x: Matrix<f32>, w: Matrix<f32>, b: &[f32], then: impl Fn(&mut [f32]) + Sync) {
+    let epilogue = |rows: &mut [f32]| {
+        for row in rows.chunks_mut(b.len()) {
+            row.iter_mut().zip(b).for_each(|(v, b)| *v += b);
+        }
+        then(rows);
+    };
+    let rows = out.len() / b.len();
+    if rows > TASK_ROWS {
+        return gemm_rows(out, false, 1.0, x, w.t(), |_, rows| epilogue(rows));
+    }
+    // For few rows, repacking w would cost more than the product: w x^T reads it as it lies.
+    let mut transposed = vec![0.0; out.len()]; // (O, rows)
+    gemm_rows(&mut transposed, false, 1.0, w, x.t(), |_, _| {});
+    transpose(out, &transposed, rows, epilogue);
 }
 
 pub fn backward(

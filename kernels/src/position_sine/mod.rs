@@ -6,39 +6,41 @@
 //! f(p)[2i], f(p)[2i + 1] = sin(p / 10000^(2i / (C/2))), cos(the same)
 //! encoding of cell (r, c) = [f(p(r)), f(p(c))]
 //! ```
+//!
+//! Angles are rounded to f32 step by step as the published code does, whatever the model computes in: an angle of 6
+//! rounds by 4e-7, which the losses of a double-precision model would otherwise see.
 
-use crate::{DType, Device, Real, Tensor, dispatch_real};
+use crate::{Device, Tensor};
 
 const TEMPERATURE: f64 = 10_000.0;
-const EPS: f64 = 1e-6;
+const EPS: f32 = 1e-6;
 
-/// Encodings of the cells of feature maps of (h, w) `sizes`, row-major, one map after the other: (sum of h w, channels).
-/// `channels` is a multiple of 4.
+/// Encodings of the cells of feature maps of (h, w) `sizes`, row-major, one map after the other: (sum of h w, channels),
+/// f32. `channels` is a multiple of 4.
 #[track_caller]
-pub fn position_sine(sizes: &[[usize; 2]], channels: usize, dtype: DType, device: Device) -> Tensor {
+pub fn position_sine(sizes: &[[usize; 2]], channels: usize, device: Device) -> Tensor {
     assert_eq!(channels % 4, 0, "position_sine: {channels} channels are not sines and cosines of two axes");
-    dispatch_real!("position_sine", dtype, T => {
-        let cells: usize = sizes.iter().map(|[h, w]| h * w).sum();
-        let mut values = Vec::<T>::with_capacity(cells * channels);
-        for &[h, w] in sizes {
-            let (rows, columns) = (encode_axis::<T>(h, channels / 2), encode_axis::<T>(w, channels / 2));
-            for row in &rows {
-                for column in &columns {
-                    values.extend_from_slice(row);
-                    values.extend_from_slice(column);
-                }
+    let cells: usize = sizes.iter().map(|[h, w]| h * w).sum();
+    let mut values = Vec::with_capacity(cells * channels);
+    for &[h, w] in sizes {
+        let (rows, columns) = (encode_axis(h, channels / 2), encode_axis(w, channels / 2));
+        for row in &rows {
+            for column in &columns {
+                values.extend_from_slice(row);
+                values.extend_from_slice(column);
             }
         }
-        Tensor::from_slice(&values, &[cells, channels], device)
-    })
+    }
+    Tensor::from_slice(&values, &[cells, channels], device)
 }
 
 /// f(p(r)) for every r of an axis, `channels` values each.
-fn encode_axis<T: Real>(size: usize, channels: usize) -> Vec<Vec<T>> {
+fn encode_axis(size: usize, channels: usize) -> Vec<Vec<f32>> {
     let encode = |r: usize| {
-        let p = std::f64::consts::TAU * (r + 1) as f64 / (size as f64 + EPS);
-        let angle = |i: usize| p / TEMPERATURE.powf((i / 2 * 2) as f64 / channels as f64);
-        (0..channels).map(|i| T::from_f64(if i % 2 == 0 { angle(i).sin() } else { angle(i).cos() })).collect()
+        let p = (r + 1) as f32 / (size as f32 + EPS) * std::f32::consts::TAU;
+        let divisor = |i: usize| TEMPERATURE.powf(f64::from((i / 2 * 2) as f32 / channels as f32)) as f32;
+        let angle = |i: usize| f64::from(p / divisor(i));
+        (0..channels).map(|i| if i % 2 == 0 { angle(i).sin() } else { angle(i).cos() } as f32).collect()
     };
     (0..size).map(encode).collect()
 }

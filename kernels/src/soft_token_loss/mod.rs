@@ -46,7 +46,8 @@ impl<'a, T: Real> Problem<'a, T> {
             positive_map: positive_map.as_slice(),
             target_of_row: target_of_row.as_slice(),
             k: logits.last_axis(),
-            eos_coef: T::from_f64(eos_coef),
+            // In f32 whatever the logits are, as published.
+            eos_coef: T::from_f64(f64::from(eos_coef as f32)),
         }
     }
 

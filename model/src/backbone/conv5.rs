@@ -9,8 +9,9 @@ use mdetr_kernels::group_norm::GroupNorm as GroupNormOp;
 use super::Conv;
 use crate::init::{Builder, Init};
 
-/// Widths, kernels and strides of the layers.
-const LAYERS: [(usize, usize, usize); 5] = [(32, 3, 1), (64, 4, 2), (96, 4, 2), (128, 4, 2), (128, 4, 2)];
+/// Width, kernel, stride and padding of each layer. The first reads patches of 4 x 4 pixels, which makes all others cheap.
+const LAYERS: [(usize, usize, usize, usize); 5] =
+    [(32, 4, 4, 0), (64, 3, 2, 1), (96, 3, 2, 1), (128, 3, 1, 1), (128, 3, 1, 1)];
 
 /// Channels of the feature map.
 pub(super) const CHANNELS: usize = LAYERS[LAYERS.len() - 1].0;
@@ -29,9 +30,10 @@ impl Conv5 {
     pub fn new(mut at: Builder) -> Self {
         let mut i = 3;
         let mut layers = Vec::new();
-        for (n, (o, kernel, stride)) in LAYERS.into_iter().enumerate() {
-            let geometry = ConvGeometry { stride, padding: 1, dilation: 1 };
-            let conv = Conv::new(at.at(format!("conv{}", n + 1)), i, o, kernel, geometry, Init::he(i * kernel * kernel));
+        for (n, (o, kernel, stride, padding)) in LAYERS.into_iter().enumerate() {
+            let geometry = ConvGeometry { stride, padding, dilation: 1 };
+            let conv =
+                Conv::new(at.at(format!("conv{}", n + 1)), i, o, kernel, geometry, Init::he(i * kernel * kernel));
             layers.push((conv, GroupNorm::new(at.at(format!("gn{}", n + 1)), o)));
             i = o;
         }

@@ -90,9 +90,8 @@ impl Block {
                 ConvBn::new(&mut at, ["conv3", "bn3"], [width, o], 1, geometry(1, 0, 1)),
             ]
         };
-        let downsample = (stride > 1 || i != o).then(|| {
-            ConvBn::new(&mut at.at("downsample"), ["0", "1"], [i, o], 1, geometry(stride, 0, 1))
-        });
+        let downsample = (stride > 1 || i != o)
+            .then(|| ConvBn::new(&mut at.at("downsample"), ["0", "1"], [i, o], 1, geometry(stride, 0, 1)));
         Block { convs, downsample }
     }
 

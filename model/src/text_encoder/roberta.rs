@@ -38,9 +38,8 @@ impl Roberta {
         let norm = LayerNorm::new(e.at("LayerNorm"), c, config.layer_norm_eps);
         let position_embeddings =
             Embedding::new(e.at("position_embeddings"), config.max_position_embeddings, c, INIT, pad);
-        let layers = (0..config.num_hidden_layers)
-            .map(|i| Layer::new(at.at("encoder").at("layer").at(i), &config))
-            .collect();
+        let layers =
+            (0..config.num_hidden_layers).map(|i| Layer::new(at.at("encoder").at("layer").at(i), &config)).collect();
         let pooler = Linear::new(at.at("pooler").at("dense"), c, c, INIT);
         Roberta { word_embeddings, token_type_embeddings, norm, position_embeddings, layers, pooler, config }
     }

@@ -1,7 +1,7 @@
 //! The decoder: object queries attend to each other and to the encoder's output.
 
-use mdetr_autograd::functional as f;
 use mdetr_autograd::Var;
+use mdetr_autograd::functional as f;
 use mdetr_kernels::{Segments, Tensor};
 
 use crate::config::ModelConfig;
@@ -38,8 +38,7 @@ impl Decoder {
     ) -> Vec<Var<'t>> {
         let [q, c] = *queries.shape() else { panic!("decoder: queries are {:?}", queries.shape()) };
         let tape = memory.tape();
-        let memory =
-            Memory { value: memory, key: f::add(memory, positions), segments: layout.cross_segments(q) };
+        let memory = Memory { value: memory, key: f::add(memory, positions), segments: layout.cross_segments(q) };
         let own = dense_segments(q, std::iter::repeat_n(q, layout.images()));
         let zeros = Tensor::zeros(&[layout.images() * q, c], queries.value().dtype(), tape.device());
         let mut x = tape.constant(zeros);

@@ -1,0 +1,113 @@
+//! What happens to blocks of scores (queries, keys) between the matrix products, in vectors.
+//!
+//! Rows lie [`stride`] elements apart, so that the exponentials of a row have no remainder. What lies between the rows is
+//! finite and never read.
+
+use crate::exp::exp;
+use crate::simd::vectorized;
+
+/// Elements of the widest vector.
+pub const LANES: usize = 16;
+
+/// Elements from one row of scores to the next.
+pub fn stride(keys: usize) -> usize {
+    keys.next_multiple_of(LANES)
+}
+
+/// scores = e^(score - the row's maximum); their sums; and the logarithms of the sums of e^score.
+pub fn exponentials<'a>(
+    scores: &mut [f32],
+    sums: &mut [f32],
+    logsumexp: impl Iterator<Item = &'a mut f32>,
+    keys: usize,
+) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for ((row, total), logsumexp) in scores.chunks_mut(stride(keys)).zip(sums).zip(logsumexp) {
+                let max = maximum(&row[..keys]);
+                shifted_exponentials(row, max);
+                *total = sum(&row[..keys]);
+                *logsumexp = max + total.ln();
+            }
+        },
+    );
+}
+
+/// scores = e^(score - logsumexp).
+pub fn probabilities<'a>(scores: &mut [f32], logsumexp: impl Iterator<Item = &'a f32>, keys: usize) {
+    vectorized(
+        #[inline(always)]
+        || scores.chunks_mut(stride(keys)).zip(logsumexp).for_each(|(row, &shift)| shifted_exponentials(row, shift)),
+    );
+}
+
+/// p = p m; the rows of the mask have no gaps.
+pub fn drop(p: &mut [f32], mask: &[f32], keys: usize) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for (p, mask) in p.chunks_mut(stride(keys)).zip(mask.chunks(keys)) {
+                p.iter_mut().zip(mask).for_each(|(p, m)| *p *= m);
+            }
+        },
+    );
+}
+
+/// ds = p (ds - delta), a delta a row.
+pub fn score_gradients(ds: &mut [f32], p: &[f32], deltas: &[f32], keys: usize) {
+    vectorized(
+        #[inline(always)]
+        || {
+            for ((ds, p), delta) in ds.chunks_mut(stride(keys)).zip(p.chunks(stride(keys))).zip(deltas) {
+                ds[..keys].iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - delta));
+            }
+        },
+    );
+}
+
+/// ds = p (ds m - delta), then p = p m.
+pub fn dropped_score_gradients(ds: &mut [f32], p: &mut [f32], mask: &[f32], deltas: &[f32], keys: usize) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let rows = ds.chunks_mut(stride(keys)).zip(p.chunks_mut(stride(keys))).zip(mask.chunks(keys)).zip(deltas);
+            for (((ds, p), mask), delta) in rows {
+                for ((ds, p), m) in ds.iter_mut().zip(p).zip(mask) {
+                    *ds = *p * (*ds * m - delta);
+                    *p *= m;
+                }
+            }
+        },
+    );
+}
+
+#[inline(always)]
+fn shifted_exponentials(row: &mut [f32], shift: f32) {
+    for chunk in row.as_chunks_mut::<LANES>().0 {
+        chunk.iter_mut().for_each(|x| *x = exp(*x - shift));
+    }
+}
+
+#[inline(always)]
+fn maximum(row: &[f32]) -> f32 {
+    let mut max = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (m, &x) in max.iter_mut().zip(chunk) {
+            *m = if x > *m { x } else { *m };
+        }
+    }
+    max.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| m.max(x))
+}
+
+/// A sum in lanes, which vectorizes and rounds less than one running sum.
+#[inline(always)]
+fn sum(row: &[f32]) -> f32 {
+    let mut sums = [0.0; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(s, x)| *s += x);
+    }
+    sums.iter().chain(rest).sum()
+}
