@@ -55,7 +55,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     let metrics = evaluate_all(&config, &model, &options)?;
     print_table(&metrics);
-    metrics.iter().try_for_each(|m| crate::print_json(m))
+    metrics.iter().try_for_each(crate::print_json)
 }
 
 fn print_table(metrics: &[Metrics]) {

@@ -8,7 +8,7 @@ use mdetr_model::criterion::Criterion;
 use mdetr_model::{Mdetr, recipe};
 use mdetr_train::data::Tokenizer;
 use mdetr_train::data::positive_map::span_tokens_by_first_caption;
-use mdetr_train::dump::{Activations, RecordedCase, Trace, activations, trace};
+use mdetr_train::dump::{Activations, RecordedCase, Trace, activations, trace, trace_at};
 use mdetr_train::optimizer::Optimizer;
 use mdetr_train::schedule::{Kind, Rates, Schedule};
 use safetensors::SafeTensors;
@@ -138,15 +138,6 @@ impl Golden {
                     k * stride
                 );
             }
-            if std::env::var("SHOW").is_ok() {
-                let d = want
-                    .iter()
-                    .enumerate()
-                    .filter(|(k, _)| is_valid(k * stride))
-                    .map(|(k, w)| (values[k * stride] - w).abs())
-                    .fold(0.0, f64::max);
-                eprintln!("{name}: {:.2} of recorded noise, {:.1e} of max", d / recorded_noise.max(1e-30), d / max);
-            }
             compared += 1;
         }
         assert!(compared >= 2, "{}: only {compared} activations", self.name);
@@ -156,10 +147,15 @@ impl Golden {
         let want = self.case.json["losses"].as_object().unwrap();
         let names: Vec<&str> = trace.losses.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names.len(), want.len(), "{}: {names:?}", self.name);
+        // One scalar may agree in f32 and f64 by luck: the noise floor is that of the worst of the case's losses.
+        let noise = &self.case.json["f32_vs_f64"]["losses"];
+        let relative = |(name, _): &(String, f64)| {
+            noise[name]["diff"].as_f64().unwrap_or(0.0).abs() / want[name].as_f64().unwrap().abs().max(1e-6)
+        };
+        let noise = trace.losses.iter().map(relative).fold(0.0, f64::max);
         for (name, got) in &trace.losses {
             let want = want[name].as_f64().unwrap();
-            let noise = self.case.json["f32_vs_f64"]["losses"][name]["diff"].as_f64().unwrap_or(0.0).abs();
-            let allowed = 4.0 * noise + 1e-6 * want.abs();
+            let allowed = (4.0 * noise + 1e-6) * want.abs();
             assert!(
                 (got - want).abs() <= allowed,
                 "{}: {name} is {got}, recorded {want}, allowed {allowed:.1e}",
@@ -178,8 +174,9 @@ impl Golden {
     /// Median relative L2 within four times the recorded median, each within max(four times the recorded maximum, 1e-3).
     fn check_gradients(&self, trace: &Trace) {
         let record = json(&self.dir.join("grads.json"));
-        let bytes = std::fs::read(self.dir.join("grads.safetensors")).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
+        // Whole gradients of some parameters, in most cases.
+        let bytes = std::fs::read(self.dir.join("grads.safetensors")).ok();
+        let file = bytes.as_ref().map(|bytes| SafeTensors::deserialize(bytes).unwrap());
         let noise = &self.case.json["f32_vs_f64"]["grad_rel_l2_diff"];
         let (median, max) = (noise["median"].as_f64().unwrap(), noise["max"].as_f64().unwrap());
         let global = record["global_norm"].as_f64().unwrap();
@@ -197,12 +194,9 @@ impl Golden {
                 continue;
             }
             let allowed = (4.0 * max).max(1e-3);
-            let difference = match recorded(&file, name) {
+            let difference = match file.as_ref().and_then(|file| recorded(file, name)) {
                 Some(want) => {
                     let d: Vec<f64> = got.iter().zip(&want).map(|(g, w)| g - w).collect();
-                    if std::env::var("SHOW").is_ok() {
-                        eprintln!("{name} {:.2e} norm {want_norm:.2e}", norm(&d) / want_norm);
-                    }
                     whole.push(norm(&d) / want_norm);
                     norm(&d) / want_norm
                 }
@@ -219,17 +213,16 @@ impl Golden {
             );
         }
         whole.sort_by(f64::total_cmp);
-        if std::env::var("SHOW").is_ok() {
-            eprintln!("{whole:?} {median} {max}");
+        if let Some(&middle) = whole.get(whole.len() / 2) {
+            // A ReLU whose input is zero up to rounding may open in one f32 run and stay shut in another. Where the
+            // record's own maximum stands out, it holds such a flip, and ours may lie before more parameters.
+            let allowed = (4.0 * median).max(max);
+            assert!(
+                middle <= allowed,
+                "{}: median gradient difference {middle:.1e}, allowed {allowed:.1e}",
+                self.name
+            );
         }
-        let middle = whole[whole.len() / 2];
-        // A ReLU whose input is zero up to rounding may open in one f32 run and stay shut in another. Where the record's
-        // own maximum stands out, it holds such a flip, and ours may lie before more parameters.
-        assert!(
-            middle <= (4.0 * median).max(max),
-            "{}: median gradient difference {middle:.1e}, recorded {median:.1e}",
-            self.name
-        );
         for name in record["no_grad"].as_array().unwrap() {
             let id = self.model.parameters.find(name.as_str().unwrap()).unwrap();
             assert!(trace.gradients.parameter(id).is_none(), "{}: {name} has a gradient", self.name);
@@ -237,9 +230,15 @@ impl Golden {
         assert_eq!(trace.gradients.iter().count(), params.len(), "{}: number of gradients", self.name);
     }
 
-    /// The f64 reference path meets the recorded f64 losses.
+    /// The f64 reference path meets the recorded f64 losses, and its gradients the recorded f32 ones. The published code
+    /// computes sine positions in f32 even then, and one unit in the last place of theirs is more than 1e-9 of a loss: the
+    /// recorded positions are used. (Cases that record none share `tiny/base`'s images.)
     fn check_f64(&self) {
-        let trace = self.trace(DType::F64);
+        let positions = recorded_positions(&self.dir).or_else(|| recorded_positions(&golden("tiny/base")));
+        let targets = self.case.targets.as_ref().unwrap();
+        let positions = positions.as_ref().filter(|_| self.model.config.position_embedding == "sine");
+        let trace = trace_at(positions, &self.model, &self.criterion(), &self.case.batch, targets, DType::F64);
+        self.check_gradients(&trace);
         for (name, got) in &trace.losses {
             let want = self.case.json["f32_vs_f64"]["losses"][name]["f64"].as_f64().unwrap();
             assert!(
@@ -326,6 +325,22 @@ impl Golden {
             compare(&optimizer.ema().unwrap()[id.0], "ema_first8", lr * 2e-4);
         }
     }
+}
+
+/// The recorded position encodings of the valid cells, (sum of h * w, C).
+fn recorded_positions(dir: &Path) -> Option<Tensor> {
+    let bytes = std::fs::read(dir.join("outputs.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let shape = file.tensor("pos_embed").ok()?.shape().to_vec(); // (B, C, h, w)
+    let (values, padded) = (recorded(&file, "pos_embed")?, recorded(&file, "feat_mask")?);
+    let cells = shape[2] * shape[3];
+    let valid = (0..padded.len()).filter(|&i| padded[i] == 0.0);
+    let channels = shape[1];
+    let rows: Vec<f64> = valid
+        .flat_map(|i| (0..channels).map(move |c| (i / cells * channels + c) * cells + i % cells))
+        .map(|at| values[at])
+        .collect();
+    Some(Tensor::from_slice(&rows, &[rows.len() / channels, channels], Device::Cpu))
 }
 
 /// Flat index of (B, C, h, w).

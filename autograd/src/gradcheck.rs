@@ -1,6 +1,6 @@
 //! Numerical gradient checks: the tape's gradients in f64 against central differences.
 
-use mdetr_kernels::case::{Case, Values};
+use mdetr_kernels::case::{Case, Input, Values};
 use mdetr_kernels::op::{Cx, Op};
 use mdetr_kernels::{DType, Device, Tensor};
 
@@ -52,15 +52,10 @@ fn forward(case: &Case, inputs: &[Tensor]) -> Vec<Tensor> {
     case.op.forward(&mut cx, &inputs.iter().collect::<Vec<_>>()).tensors
 }
 
-/// A fixed random gradient for an output; indices get none.
+/// A fixed random gradient for an output.
 fn cotangent(y: &Tensor, index: usize, seed: u64) -> Tensor {
-    let input = mdetr_kernels::case::Input::constant("cotangent", y.shape(), Values::Normal(1.0));
-    let case = Case::new(
-        "cotangent",
-        mdetr_kernels::linear::Linear { activation: mdetr_kernels::activation::Activation::None },
-        vec![input],
-    );
-    case.seed(seed.wrapping_add(1000 + index as u64)).make_inputs(DType::F64).remove(0)
+    let input = Input::constant("cotangent", y.shape(), Values::Normal(1.0));
+    input.tensor(DType::F64, seed.wrapping_add(1000 + index as u64))
 }
 
 fn analytic_gradients(case: &Case, inputs: &[Tensor], cotangents: &[Tensor]) -> Vec<Option<Tensor>> {

@@ -57,6 +57,11 @@ impl Input {
         Input { index: true, ..Self::constant(name, shape, values) }
     }
 
+    /// Its elements for a seed; floats as `dtype`.
+    pub fn tensor(&self, dtype: DType, seed: u64) -> Tensor {
+        self.make(dtype, Philox { seed, stream: 0 })
+    }
+
     fn make(&self, dtype: DType, philox: Philox) -> Tensor {
         let n: usize = self.shape.iter().product();
         let uniform = |i: usize| f64::from(philox.word(i as u64)) / 4_294_967_296.0;

@@ -165,9 +165,22 @@ impl Network {
 
     /// Predictions from features of B images and their captions.
     pub fn predict<'t>(&self, images: &ImageFeatures<'t>, text_features: &Var<'t>, text: &Text) -> Outputs<'t> {
+        let layout = self.layout(images, text);
+        let dtype = images.grid.value().dtype();
+        let positions = self.position_encoding.forward(text_features.tape(), &layout, dtype);
+        self.predict_at(positions, images, text_features, text)
+    }
+
+    /// Predictions with given position encodings of the valid image tokens (sum of h * w, C).
+    pub fn predict_at<'t>(
+        &self,
+        positions: Var<'t>,
+        images: &ImageFeatures<'t>,
+        text_features: &Var<'t>,
+        text: &Text,
+    ) -> Outputs<'t> {
         let tape = text_features.tape();
         let layout = self.layout(images, text);
-        let positions = self.position_encoding.forward(tape, &layout, images.grid.value().dtype());
         positions.observe("pos_embed");
         let tokens = Tokens { image: images.grid.clone(), positions, text: text_features.clone() };
         let (memory, positions) = self.transformer.encode(&tokens, &layout);

@@ -137,6 +137,9 @@ impl Inputs<'_> {
 /// Activations by name, in the layouts of the goldens.
 pub type Activations = BTreeMap<String, Tensor>;
 
+/// A decoder layer ("last", "aux0", ...) and the (query, target) pairs of each image.
+pub type LayerPairs = (String, Vec<Vec<(usize, usize)>>);
+
 /// What a forward and backward pass over a case leaves.
 pub struct Trace {
     /// Every named activation.
@@ -145,8 +148,8 @@ pub struct Trace {
     pub losses: Vec<(String, f64)>,
     /// The weighted total.
     pub total: f64,
-    /// Per layer ("last", "aux0", ...) and image, (query, target) pairs.
-    pub hungarian: Vec<(String, Vec<Vec<(usize, usize)>>)>,
+    /// The matching.
+    pub hungarian: Vec<LayerPairs>,
     /// Gradients of all parameters that have one.
     pub gradients: Gradients,
 }
@@ -155,15 +158,27 @@ pub struct Trace {
 pub fn activations(model: &Mdetr, batch: &Batch, dtype: DType) -> Activations {
     let parameters = model.parameters.to_dtype(dtype);
     let tape = Tape::inference(&parameters).with_observer();
-    let (_, layout) = forward(model, &tape, batch, dtype);
+    let (_, layout) = forward(model, &tape, batch, None, dtype);
     golden_layouts(tape.take_observed(), &layout)
 }
 
 /// A forward and backward pass with the model's losses, in `dtype`.
 pub fn trace(model: &Mdetr, criterion: &Criterion, batch: &Batch, targets: &Targets, dtype: DType) -> Trace {
+    trace_at(None, model, criterion, batch, targets, dtype)
+}
+
+/// The same with given position encodings of the valid image tokens (sum of h * w, C), such as those of another program.
+pub fn trace_at(
+    positions: Option<&Tensor>,
+    model: &Mdetr,
+    criterion: &Criterion,
+    batch: &Batch,
+    targets: &Targets,
+    dtype: DType,
+) -> Trace {
     let parameters = model.parameters.to_dtype(dtype);
     let tape = Tape::evaluating_with_gradients(&parameters).with_observer();
-    let (outputs, layout) = forward(model, &tape, batch, dtype);
+    let (outputs, layout) = forward(model, &tape, batch, positions, dtype);
     let losses = criterion.forward(&outputs, targets);
     drop(outputs);
     Trace {
@@ -175,14 +190,24 @@ pub fn trace(model: &Mdetr, criterion: &Criterion, batch: &Batch, targets: &Targ
     }
 }
 
-fn forward<'t>(model: &Mdetr, tape: &'t Tape<'t>, batch: &Batch, dtype: DType) -> (mdetr_model::Outputs<'t>, Layout) {
+fn forward<'t>(
+    model: &Mdetr,
+    tape: &'t Tape<'t>,
+    batch: &Batch,
+    positions: Option<&Tensor>,
+    dtype: DType,
+) -> (mdetr_model::Outputs<'t>, Layout) {
     let network = &model.network;
     let images = network.encode_images(tape, &batch.images.to_dtype(dtype), &batch.image_sizes);
     let text = network.encode_text(tape, &batch.text);
-    (network.predict(&images, &text, &batch.text), network.layout(&images, &batch.text))
+    let outputs = match positions {
+        None => network.predict(&images, &text, &batch.text),
+        Some(t) => network.predict_at(tape.constant(t.to_dtype(dtype)), &images, &text, &batch.text),
+    };
+    (outputs, network.layout(&images, &batch.text))
 }
 
-fn hungarian(losses: &Losses, targets: &Targets) -> Vec<(String, Vec<Vec<(usize, usize)>>)> {
+fn hungarian(losses: &Losses, targets: &Targets) -> Vec<LayerPairs> {
     let layers = losses.ce.value().len();
     let name = |layer: usize| if layer == layers - 1 { "last".into() } else { format!("aux{layer}") };
     let order = std::iter::once(layers - 1).chain(0..layers - 1);

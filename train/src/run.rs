@@ -44,10 +44,10 @@ pub fn make_emoji(out: &Path, config: &EmojiConfig) -> Result<emoji::Summary> {
 /// Trains as `config` says and returns the last metrics. With `profile`, prints the time of every op after each epoch.
 pub fn train(config: &RunConfig, profile: bool) -> Result<Value> {
     let mut config = config.clone();
-    if let (Some(emoji), Some(dir)) = (&config.data.emoji, &config.data.emoji_dir) {
-        if !emoji::is_complete(dir, emoji) {
-            make_emoji(dir, emoji)?;
-        }
+    if let (Some(emoji), Some(dir)) = (&config.data.emoji, &config.data.emoji_dir)
+        && !emoji::is_complete(dir, emoji)
+    {
+        make_emoji(dir, emoji)?;
     }
     let tokenizer = Tokenizer::roberta_base();
     let train_ann = config.data.train_ann.clone();
