@@ -23,7 +23,7 @@ use mdetr_kernels::soft_token_loss::SoftTokenLoss;
 use mdetr_kernels::weighted_sum::WeightedSum;
 use mdetr_kernels::{Segments, Tensor};
 
-use crate::tape::Var;
+use crate::var::Var;
 
 /// x (..., I), w (O, I), b (O) -> act(x w^T + b) (..., O).
 #[track_caller]

@@ -10,6 +10,8 @@ pub mod gradcheck;
 pub mod parameter;
 pub mod profile;
 pub mod tape;
+pub mod var;
 
 pub use parameter::{Layout, Parameter, ParameterId, Parameters};
-pub use tape::{Gradients, Tape, Var};
+pub use tape::{Gradients, Tape};
+pub use var::Var;

@@ -13,6 +13,7 @@ use mdetr_kernels::{DType, Device, Tensor};
 
 use crate::parameter::{ParameterId, Parameters};
 use crate::profile::Profile;
+use crate::var::Var;
 
 /// Records one step. Dropping it frees what backward would have needed.
 pub struct Tape<'p> {
@@ -48,21 +49,6 @@ struct VarInfo {
     parameter: Option<ParameterId>,
     /// The node whose backward completes a parameter's gradient.
     first_use: Option<usize>,
-}
-
-/// A value on a tape. Cloning is cheap; dropping every clone frees the value unless an op saved it.
-#[derive(Clone)]
-pub struct Var<'t> {
-    tape: &'t Tape<'t>,
-    id: usize,
-    value: Tensor,
-    requires_grad: bool,
-}
-
-impl std::fmt::Debug for Var<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Var {} {:?}", self.id, self.value)
-    }
 }
 
 /// The gradients that a backward pass left: one for each parameter that took part.
@@ -207,6 +193,15 @@ impl<'p> Tape<'p> {
             first_use: None,
         });
         vars.len() - 1
+    }
+
+    /// Notes a view of `of` that starts at its element `offset`: it shares memory and gradient.
+    pub(crate) fn push_view(&self, of: &Var, value: &Tensor, offset: usize) -> usize {
+        let id = self.push_var(value, of.requires_grad, None);
+        let vars = &mut self.graph.borrow_mut().vars;
+        let (owner, start) = vars[of.id].view_of.unwrap_or((of.id, 0));
+        vars[id].view_of = Some((owner, start + offset));
+        id
     }
 
     /// Runs an op and records it when one of its inputs needs a gradient.
@@ -357,58 +352,5 @@ impl<'g> Target<'g> {
     fn slot(&mut self) -> GradSlot<'_> {
         let window = self.grad.window_mut(self.window.clone(), self.shape);
         if self.accumulate { GradSlot::Accumulate(window) } else { GradSlot::Write(window) }
-    }
-}
-
-impl<'t> Var<'t> {
-    /// The tape that it is on.
-    pub fn tape(&self) -> &'t Tape<'t> {
-        self.tape
-    }
-
-    /// The value.
-    pub fn value(&self) -> &Tensor {
-        &self.value
-    }
-
-    /// The sizes of the axes.
-    pub fn shape(&self) -> &[usize] {
-        self.value.shape()
-    }
-
-    /// Whether a gradient flows through it.
-    pub fn requires_grad(&self) -> bool {
-        self.requires_grad
-    }
-
-    /// The same value without a gradient.
-    pub fn detach(&self) -> Var<'t> {
-        self.tape.constant(self.value.clone())
-    }
-
-    /// The same elements under another shape. Free: value and gradient are the same memory.
-    #[track_caller]
-    pub fn reshape(&self, shape: &[usize]) -> Var<'t> {
-        self.view(self.value.reshape(shape), 0)
-    }
-
-    /// Rows of the first axis. Free: their gradient is written into the same rows of the whole variable's.
-    #[track_caller]
-    pub fn rows(&self, rows: Range<usize>) -> Var<'t> {
-        let row: usize = self.shape()[1..].iter().product();
-        self.view(self.value.slice(rows.clone()), rows.start * row)
-    }
-
-    fn view(&self, value: Tensor, offset: usize) -> Var<'t> {
-        let id = self.tape.push_var(&value, self.requires_grad, None);
-        let vars = &mut self.tape.graph.borrow_mut().vars;
-        let (owner, start) = vars[self.id].view_of.unwrap_or((self.id, 0));
-        vars[id].view_of = Some((owner, start + offset));
-        Var { tape: self.tape, id, value, requires_grad: self.requires_grad }
-    }
-
-    /// Gives the value a name that parity tests and dumps know it by. Free unless somebody observes.
-    pub fn observe(&self, name: impl Into<String>) {
-        self.tape.observe(name, &self.value);
     }
 }
