@@ -127,7 +127,7 @@ fn eval_prints_an_object_a_dataset() {
 #[test]
 fn ground_prints_a_list_for_a_pair() {
     let (image, caption) = scene();
-    let everything = ["ground", "runs/tiny", "-i", &image, "-t", &caption, "--threshold", "-1"];
+    let everything = ["ground", "runs/tiny", "-i", &image, "-t", &caption, "--threshold", "0"];
     let list: Value = serde_json::from_str(&success(&everything, WORKSPACE.path())).unwrap();
     let list = list.as_array().unwrap();
     assert_eq!(list.len(), 5, "one a query");
@@ -178,7 +178,7 @@ fn ground_goes_on_after_a_bad_image() {
 #[test]
 fn ground_gives_the_same_alone_and_among_others() {
     let (image, caption) = scene();
-    let options = ["--threshold", "-1", "--jsonl"];
+    let options = ["--threshold", "0", "--jsonl"];
     let alone =
         success(&[&["ground", "runs/tiny", "-i", &image, "-t", &caption], &options[..]].concat(), WORKSPACE.path());
     let all = [&["ground", "runs/tiny", "-i", &image, &image, "-t", "a cat", &caption], &options[..]].concat();

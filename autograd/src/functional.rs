@@ -46,7 +46,7 @@ pub fn add<'t>(a: &Var<'t>, b: &Var<'t>) -> Var<'t> {
 /// Zeroes an element with probability p and scales the others by 1 / (1 - p), in training; the identity elsewhere.
 #[track_caller]
 pub fn dropout<'t>(x: &Var<'t>, p: f32) -> Var<'t> {
-    x.tape().apply(Dropout { p }, &[x]).remove(0)
+    if p == 0.0 { x.clone() } else { x.tape().apply(Dropout { p }, &[x]).remove(0) }
 }
 
 /// table (V, C), ids (S, i32) -> rows of the table (S, C); the row of `padding_idx` gets no gradient.

@@ -19,8 +19,6 @@ pub struct Collated {
     pub phrases: Phrases,
     /// Where each example came from, its boxes normalized.
     pub records: Vec<Target>,
-    /// Token columns of each example's phrases to ground.
-    pub eval_phrases: Vec<Vec<Vec<usize>>>,
 }
 
 /// Pads and packs examples.
@@ -77,8 +75,8 @@ impl Collator {
         let text = self.text(&examples.iter().map(|e| &e.encoding).collect::<Vec<_>>());
         let targets = targets(&examples, text.shape()[1]);
         let phrases = phrases(&examples, text.shape()[1]);
-        let (records, eval_phrases) = examples.into_iter().map(|e| (e.target, e.phrases)).unzip();
-        Collated { batch: Batch { images, image_sizes, text }, targets, phrases, records, eval_phrases }
+        let records = examples.into_iter().map(|e| e.target).collect();
+        Collated { batch: Batch { images, image_sizes, text }, targets, phrases, records }
     }
 }
 

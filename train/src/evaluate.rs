@@ -83,7 +83,7 @@ pub fn evaluate(
     let collator = Collator::new(&model.config, tokenizer.pad_id());
     let n = dataset.len().min(options.max_images.unwrap_or(usize::MAX));
     let plan = in_order(n, options.batch_size);
-    let truth = (0..n).flat_map(|i| dataset.record(i).1.iter().map(ground_truth)).collect();
+    let truth = (0..n).flat_map(|i| dataset.record(i).1.iter().map(GroundTruth::from)).collect();
     let mut coco = CocoEvaluator::new(truth, Categories::Ignored);
     let mut recall = PhraseRecall::default();
     let mut progress = Progress::new(&format!("evaluating {name}"), plan.len());
@@ -168,16 +168,6 @@ fn predict(
     let sizes: Vec<[usize; 2]> =
         collated.records.iter().map(|target| target.orig_size.map(|side| side as usize)).collect();
     (postprocess(&outputs.last_logits(), &outputs.last_boxes(), &sizes), phrases.collect())
-}
-
-fn ground_truth(annotation: &Annotation) -> GroundTruth {
-    GroundTruth {
-        image_id: annotation.image_id,
-        category_id: annotation.category_id,
-        bbox: annotation.bbox,
-        area: annotation.area(),
-        iscrowd: u8::from(annotation.iscrowd),
-    }
 }
 
 fn detections(predictions: &[Prediction]) -> Vec<Detection> {

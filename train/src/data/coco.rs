@@ -94,7 +94,7 @@ fn flag<'de, D: serde::Deserializer<'de>>(input: D) -> Result<bool, D::Error> {
 pub enum Split {
     /// Images are augmented, and every box must have spans.
     Train,
-    /// Images are only resized, and phrases to ground are encoded.
+    /// Images are only resized.
     Val,
 }
 
@@ -148,8 +148,6 @@ pub struct Example {
     pub positive_tokens: Vec<Vec<usize>>,
     /// Tokens that the contrastive alignment loss draws each object to.
     pub align_tokens: Vec<Vec<usize>>,
-    /// Columns of the soft-token map of each phrase to ground; empty in training.
-    pub phrases: Vec<Vec<usize>>,
 }
 
 impl Dataset {
@@ -209,21 +207,21 @@ impl Dataset {
         let image = self.image(index)?;
         let target = Target::new(record, annotations, image.width(), image.height());
         let sample = Sample { image, target };
-        let (sample, eval_spans) = match self.split {
+        let sample = match self.split {
             Split::Train => {
                 let mut rng = ChaCha8Rng::seed_from_u64(epoch_seed);
                 rng.set_stream(index as u64);
-                (self.transforms.train(sample, &mut rng), None)
+                self.transforms.train(sample, &mut rng)
             }
-            Split::Val => (self.transforms.val(sample), record.tokens_positive_eval.as_ref()),
+            Split::Val => self.transforms.val(sample),
         };
-        Ok(Example::new(sample, eval_spans.map_or(&[], Vec::as_slice), &self.tokenizer))
+        Ok(Example::new(sample, &self.tokenizer))
     }
 }
 
 impl Example {
-    /// Normalises and tokenizes a transformed sample; `phrases` are spans to ground in its caption.
-    pub fn new(sample: Sample, phrases: &[Vec<Span>], tokenizer: &Tokenizer) -> Self {
+    /// Normalises and tokenizes a transformed sample.
+    pub fn new(sample: Sample, tokenizer: &Tokenizer) -> Self {
         let Sample { image, mut target } = sample;
         target.normalize();
         let encoding = tokenizer.encode(&target.caption);
@@ -234,7 +232,6 @@ impl Example {
             width: image.width() as usize,
             positive_tokens: spans().map(|spans| soft_tokens(&encoding, spans)).collect(),
             align_tokens: spans().map(|spans| span_tokens(&encoding, spans)).collect(),
-            phrases: phrases.iter().map(|spans| soft_tokens(&encoding, spans)).collect(),
             encoding,
             target,
         }

@@ -3,8 +3,10 @@
 //! A phrase counts as found at k when one of its first k predicted boxes has an IoU of at least 0.5 with any of its
 //! ground-truth boxes.
 
+use mdetr_model::box_ops::iou;
+
 /// Least IoU of a box that grounds its phrase.
-const MIN_IOU: f64 = 0.5;
+const MIN_IOU: f32 = 0.5;
 
 /// Counts phrases found, over any number of images.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,16 +56,6 @@ impl PhraseRecall {
             phrases: self.phrases,
         }
     }
-}
-
-/// Intersection over union of two xyxy boxes.
-fn iou(a: [f32; 4], b: [f32; 4]) -> f64 {
-    let (a, b) = (a.map(f64::from), b.map(f64::from));
-    let area = |[x0, y0, x1, y1]: [f64; 4]| (x1 - x0) * (y1 - y0);
-    let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
-    let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
-    let intersection = width * height;
-    intersection / (area(a) + area(b) - intersection)
 }
 
 #[cfg(test)]
