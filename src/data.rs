@@ -24,8 +24,8 @@ enum Command {
   mdetr data emoji --out data/emoji
   mdetr data emoji --out data/hard --preset hard --train 5000 --size 160
 
-Writes images/ and MDETR annotation files: train.json, pretrain.json (easy scenes), val.json, val_unseen.json (pairs of
-objects that meet nowhere else). Graphics: Twemoji, CC-BY 4.0.")]
+Writes images/ and MDETR annotation files: train.json, pretrain.json (easy scenes), val.json,
+val_unseen.json (pairs of objects that meet nowhere else). Graphics: Twemoji, CC-BY 4.0.")]
 struct EmojiArgs {
     /// The folder to make.
     #[arg(long, value_name = "DIR")]

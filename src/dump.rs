@@ -16,9 +16,10 @@ use serde_json::json;
   mdetr dump recipe --model-config case.json -i photo.png -t 'a dog' -o out.safetensors
   mdetr dump recipe --case tests/goldens/tiny/base -o out.safetensors
 
-`recipe` stands for weights by the goldens' recipe. Tensors have the goldens' names and layouts; image positions that are
-padding are zero, and `valid` (B, h, w) tells them apart. With --case, JSON on stdout has losses by name, the matching, and
-the gradient norm of every parameter.")]
+`recipe` stands for weights by the goldens' recipe. Tensors have the goldens' names and
+layouts; image positions that are padding are zero, and `valid` (B, h, w) tells them apart.
+With --case, JSON on stdout has losses by name, the matching, and the gradient norm of every
+parameter.")]
 pub struct Args {
     /// A checkpoint, the folder of a run, or `recipe`.
     weights: PathBuf,

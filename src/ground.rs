@@ -13,11 +13,12 @@ use serde_json::json;
   mdetr ground runs/emoji -i scene.png -t 'a dog and a bus'
   mdetr ground runs/emoji -i a.png -i b.png -t 'a dog' -t 'a cat' --save out
   mdetr ground runs/emoji -i scene.png -t 'a dog and a bus' --phrase dog --top-k 3
-  mdetr ground runs/emoji --pairs pairs.jsonl         lines such as {\"image\": \"a.png\", \"caption\": \"a dog\"}
+  mdetr ground runs/emoji --pairs pairs.jsonl  # {\"image\": \"a.png\", \"caption\": \"a dog\"}
 
-One image and one caption print a list of {score, label, box: {xmin, ymin, xmax, ymax}, span, spans}, boxes in pixels of the
-original image, spans in code points of the caption. More pairs, or --jsonl, print a line a pair: {image, caption, width,
-height, detections}. A pair that fails has an `error` instead of detections, and the exit status is 1.")]
+One image and one caption print a list of {score, label, box: {xmin, ymin, xmax, ymax}, span,
+spans}, boxes in pixels of the original image, spans in code points of the caption. More
+pairs, or --jsonl, print a line a pair: {image, caption, width, height, detections}. A pair
+that fails has an `error` instead of detections, and the exit status is 1.")]
 pub struct Args {
     /// A checkpoint, or the folder of a run.
     checkpoint: PathBuf,

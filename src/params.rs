@@ -13,7 +13,8 @@ use serde_json::json;
   mdetr params --model-config my.json
   mdetr params --checkpoint runs/emoji
 
-Prints a JSON object a parameter (name, shape, count, group, trainable) and a last one with the totals.")]
+Prints a JSON object a parameter (name, shape, count, group, trainable) and a last one with
+the totals.")]
 pub struct Args {
     /// The architecture: a configuration with the published argument names.
     #[arg(long, value_name = "FILE")]

@@ -15,8 +15,8 @@ const EMOJI: &str = include_str!("../configs/emoji.json");
   mdetr train --config my.json --set lr=5e-5     your configuration; nothing of the emoji run applies
   mdetr train --config my.json --train-ann train.json --val-ann val.json --img-path images --epochs 5
 
-A configuration is a JSON object of the published program's arguments; what it leaves out has the published default.
-Precedence: defaults < --config < --dataset-config < --set < flags.")]
+A configuration is a JSON object of the published program's arguments; what it leaves out has
+the published default. Precedence: defaults < --config < --dataset-config < --set < flags.")]
 pub struct Args {
     /// A configuration file instead of the embedded emoji run.
     #[arg(long, value_name = "FILE")]
