@@ -53,8 +53,8 @@ pub struct Metrics {
 pub enum Captions {
     /// Its own.
     Own,
-    /// Another image's: the k-th phrase of that caption stands for the image's k-th phrase. A model that finds boxes
-    /// without reading scores as high as with its own captions.
+    /// Another image's, with as many phrases and none of its own: the k-th phrase of that caption stands for the image's
+    /// k-th phrase. A model that finds boxes without reading scores as high as with its own captions.
     Shuffled,
 }
 
@@ -122,11 +122,13 @@ impl Captions {
         match self {
             Captions::Own => index,
             Captions::Shuffled => {
-                let wanted = eval_phrases(dataset.record(index)).len();
                 let n = dataset.len();
-                let others = (1..n).map(|step| (index + n / 2 + step) % n).filter(|&other| other != index);
-                // One with as many phrases, so that every phrase of the image has a counterpart.
-                others.into_iter().find(|&o| eval_phrases(dataset.record(o)).len() == wanted).unwrap_or(index)
+                let own = phrase_texts(dataset.record(index));
+                let is_wrong = |other: &usize| {
+                    let texts = phrase_texts(dataset.record(*other));
+                    texts.len() == own.len() && texts.iter().all(|text| !own.contains(text))
+                };
+                (1..n).map(|step| (index + n / 2 + step) % n).find(is_wrong).unwrap_or(index)
             }
         }
     }
@@ -144,6 +146,12 @@ fn eval_phrases((record, annotations): (&ImageRecord, &[Annotation])) -> Vec<Vec
         }
     }
     phrases
+}
+
+/// What the phrases say.
+fn phrase_texts(record: (&ImageRecord, &[Annotation])) -> Vec<String> {
+    let text = |&[begin, end]: &Span| record.0.caption.chars().skip(begin).take(end - begin).collect::<String>();
+    eval_phrases(record).iter().map(|spans| spans.iter().map(text).collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// Predictions of a batch whose images come with the captions of the records `captions`, and the token columns of the

@@ -18,6 +18,10 @@ fn shape(x: [usize; 4], o: usize, k: usize, stride: usize) -> Shape {
     Shape { x, o, k, geometry: ConvGeometry { stride, padding: k / 2, dilation: 1 } }
 }
 
+fn padded(padding: usize) -> ConvGeometry {
+    ConvGeometry { stride: 1, padding, dilation: 1 }
+}
+
 fn dilated(x: [usize; 4], o: usize, k: usize) -> Shape {
     Shape { x, o, k, geometry: ConvGeometry { stride: 1, padding: k / 2 * 2, dilation: 2 } }
 }
@@ -93,6 +97,9 @@ pub fn cases() -> Vec<Case> {
         folded("more depth than a chunk", shape([1, 3, 5, 400], 24, 3, 1)),
         closing("more pixels than a task", shape([2, 25, 34, 16], 48, 3, 1)),
         closing("pointwise", shape([2, 25, 34, 32], 48, 1, 1)),
+        closing("winograd, ragged tiles", shape([2, 19, 22, 32], 48, 3, 1)),
+        folded("winograd, no padding", Shape { geometry: padded(0), ..shape([1, 31, 27, 64], 80, 3, 1) }),
+        biased("winograd, wide padding", Shape { geometry: padded(3), ..shape([3, 12, 13, 48], 32, 3, 1) }),
         folded("no images", shape([0, 4, 4, 3], 8, 3, 1)),
         biased("no filters", shape([1, 4, 4, 3], 0, 3, 1)),
     ];
@@ -100,6 +107,8 @@ pub fn cases() -> Vec<Case> {
         plain("small backbone, layer 1", shape([16, 112, 112, 3], 32, 3, 1)),
         plain("small backbone, layer 2", Shape { k: 4, ..shape([16, 112, 112, 32], 64, 3, 2) }),
         plain("small backbone, layer 3", shape([16, 28, 28, 96], 128, 3, 1)),
+        plain("small backbone, layer 4", shape([16, 7, 7, 96], 128, 3, 1)),
+        plain("small backbone, layer 5", shape([16, 7, 7, 128], 128, 3, 1)),
     ];
     cases.extend(resnet101().into_iter().chain(small_backbone).map(Case::only_for_benches));
     cases

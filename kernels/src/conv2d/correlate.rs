@@ -131,16 +131,16 @@ struct Task<'a> {
 }
 
 /// y[place, :] = sum over taps and run of x[place + tap + run] panels[tap, run, :].
-struct Product<'a> {
-    y: &'a mut [f32],
-    channels: usize,
-    x: &'a [f32],
-    panels: &'a [f32],
+pub struct Product<'a> {
+    pub y: &'a mut [f32],
+    pub channels: usize,
+    pub x: &'a [f32],
+    pub panels: &'a [f32],
     /// (corner in x, first element in y) of each pixel.
-    places: &'a [(usize, usize)],
-    taps: &'a [usize],
-    run: usize,
-    epilogue: Epilogue<'a>,
+    pub places: &'a [(usize, usize)],
+    pub taps: &'a [usize],
+    pub run: usize,
+    pub epilogue: Epilogue<'a>,
 }
 
 impl WithSimd for Product<'_> {
@@ -203,7 +203,9 @@ impl Product<'_> {
                             }
                         }
                         if self.epilogue.relu {
-                            sums = sums.map(|s| simd.max_f32s(s, simd.splat_f32s(0.0)));
+                            for sum in &mut sums {
+                                *sum = relu(simd, *sum);
+                            }
                         }
                     }
                     store(simd, &mut self.y[row], sums);
@@ -257,9 +259,16 @@ pub fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
     values
 }
 
+/// max(x, 0), NaN where x is.
+#[inline(always)]
+pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
+}
+
 /// Writes V vectors to a row that may end within the last of them.
 #[inline(always)]
-fn store<S: Simd, const V: usize>(simd: S, row: &mut [f32], values: [S::f32s; V]) {
+pub fn store<S: Simd, const V: usize>(simd: S, row: &mut [f32], values: [S::f32s; V]) {
     let (whole, rest) = S::as_mut_simd_f32s(row);
     for (v, value) in values.into_iter().enumerate() {
         match whole.get_mut(v) {

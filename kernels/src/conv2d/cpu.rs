@@ -1,12 +1,13 @@
 //! The fast version: forward and data gradient are products of windows with packed filters, the weight's gradient one
-//! of transposed windows with the output's gradient. Nothing is unfolded into a matrix.
+//! of transposed windows with the output's gradient. Nothing is unfolded into a matrix. Where it pays, 3 x 3 filters go
+//! by Winograd's minimal filtering instead, forward and for the data gradient.
 
 use rayon::prelude::*;
 
 use super::correlate::{Correlation, Epilogue, Extent, Phase, Start};
 use super::pack::{PANEL, forward_panels, transposed_panels};
 use super::sizes::Sizes;
-use super::weight_gradient;
+use super::{weight_gradient, winograd};
 use crate::activation::Activation;
 use crate::op::GradSlot;
 use crate::reduce::column_sums;
@@ -36,9 +37,7 @@ pub fn forward(
     sizes: &Sizes,
 ) {
     let s = sizes.flattened();
-    let (taps, span) = taps(&s);
-    let phase = Phase { taps, panels: forward_panels(w, scale, &s) };
-    let correlation = Correlation { phases: vec![phase], in_step: s.stride, out_step: 1, span };
+    let panels = forward_panels(w, scale, &s);
     let bias = bias.map(|b| {
         let mut padded = b.to_vec();
         padded.resize(s.o.next_multiple_of(PANEL), 0.0);
@@ -49,7 +48,14 @@ pub fn forward(
         residual,
         relu: activation == Activation::Relu,
     };
-    correlation.run(y, x, Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i }, epilogue);
+    let (out, input) = (Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i });
+    if winograd::pays(&s) {
+        let filters = winograd::transformed(&panels);
+        return winograd::correlate(y, x, out, input, s.padding as isize, &filters, epilogue);
+    }
+    let (taps, span) = taps(&s);
+    let correlation = Correlation { phases: vec![Phase { taps, panels }], in_step: s.stride, out_step: 1, span };
+    correlation.run(y, x, out, input, epilogue);
 }
 
 /// dx, dw, dbias and the residual's gradient from dy; `y` is there behind a ReLU.
@@ -121,6 +127,15 @@ fn pass_on(out: &mut [f32], accumulate: bool, g: &[f32]) {
 
 /// Pixels of dx at the same remainders by the stride see the same taps of the filter: a convolution of stride 1 each.
 fn data_gradient(dx: &mut [f32], accumulate: bool, g: &[f32], w: &[f32], scale: Option<&[f32]>, s: &Sizes) {
+    let start = if accumulate { Start::Accumulate } else { Start::Zero };
+    let epilogue = Epilogue { start, residual: None, relu: false };
+    let (out, input) = (Extent { h: s.h, w: s.w, c: s.i }, Extent { h: s.oh, w: s.ow, c: s.o });
+    if winograd::pays(s) {
+        // The transposed convolution is one with the filter turned around.
+        let turned: Vec<(usize, usize)> = (0..9).rev().map(|tap| (tap / 3, tap % 3)).collect();
+        let filters = winograd::transformed(&transposed_panels(w, scale, &turned, s));
+        return winograd::correlate(dx, g, out, input, 2 - s.padding as isize, &filters, epilogue);
+    }
     // Row t a + u of x lies under tap kh of output row a + (u + p - kh d) / t, where t divides that.
     let step = s.stride as isize;
     let seen = |u: usize, k: usize| -> Vec<(usize, isize)> {
@@ -136,7 +151,26 @@ fn data_gradient(dx: &mut [f32], accumulate: bool, g: &[f32], w: &[f32], scale: 
     };
     let phases = (0..s.stride).flat_map(|u| (0..s.stride).map(move |v| (u, v))).map(|(u, v)| phase(u, v)).collect();
     let correlation = Correlation { phases, in_step: 1, out_step: s.stride, span: 1 };
-    let start = if accumulate { Start::Accumulate } else { Start::Zero };
-    let epilogue = Epilogue { start, residual: None, relu: false };
-    correlation.run(dx, g, Extent { h: s.h, w: s.w, c: s.i }, Extent { h: s.oh, w: s.ow, c: s.o }, epilogue);
+    correlation.run(dx, g, out, input, epilogue);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conv2d::ConvGeometry;
+
+    #[test]
+    fn nan_passes_relu() {
+        let geometry = ConvGeometry { stride: 1, padding: 1, dilation: 1 };
+        for (side, by_winograd) in [(4, false), (24, true)] {
+            let sizes = Sizes::new(&[1, side, side, 32], &[32, 3, 3, 32], geometry);
+            assert_eq!(winograd::pays(&sizes), by_winograd);
+            let mut x = vec![-1.0; side * side * 32];
+            x[5] = f32::NAN;
+            let mut y = vec![0.0; side * side * 32];
+            forward(&mut y, &x, &[1.0; 32 * 9 * 32], None, None, None, Activation::Relu, &sizes);
+            assert!(y[..32].iter().all(|v| v.is_nan()), "{side} x {side}: {:?}", &y[..32]);
+            assert!(y[(side * side - 1) * 32..].iter().all(|&v| v == 0.0));
+        }
+    }
 }

@@ -23,6 +23,8 @@ mod reference;
 mod sizes;
 mod weight_gradient;
 mod window;
+mod winograd;
+mod winograd_transforms;
 
 use crate::activation::Activation;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};

@@ -1,0 +1,238 @@
+//! The transforms of F(4 x 4, 3 x 3), each separable, over vectors of channels: V = B^T d B of tiles of 6 x 6 pixels,
+//! U = G g G^T of filters, y = A^T m A.
+//!
+//! The points of interpolation are 0, ±1/√2, ±√2 and infinity: their powers stay nearer to 1 than those of the usual
+//! 0, ±1, ±2, which keeps digits, for as many operations.
+
+use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use super::correlate::{Epilogue, Extent, Start, load, relu, store};
+use super::winograd::{Pixels, SIDE, Tiling};
+
+/// Products a tile takes: one for each of 6 x 6 pixels.
+pub const POINTS: usize = 36;
+
+/// A transform of columns, then of rows: M x M values from N x N.
+#[inline(always)]
+fn separable<V: Copy, const N: usize, const M: usize>(
+    rows: &mut [[V; N]; M],
+    transform: impl Fn([V; N]) -> [V; M],
+    load: impl Fn(usize, usize) -> V,
+    mut store: impl FnMut(usize, usize, V),
+) {
+    for c in 0..N {
+        let mut column = [rows[0][0]; N];
+        for (r, v) in column.iter_mut().enumerate() {
+            *v = load(r, c);
+        }
+        for (row, v) in rows.iter_mut().zip(transform(column)) {
+            row[c] = v;
+        }
+    }
+    for (r, row) in rows.iter().enumerate() {
+        for (c, v) in transform(*row).into_iter().enumerate() {
+            store(r, c, v);
+        }
+    }
+}
+
+/// a x.
+#[inline(always)]
+fn times<S: Simd>(simd: S, a: f32, x: S::f32s) -> S::f32s {
+    simd.mul_f32s(simd.splat_f32s(a), x)
+}
+
+/// a x + y.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, a: f32, x: S::f32s, y: S::f32s) -> S::f32s {
+    simd.mul_add_f32s(simd.splat_f32s(a), x, y)
+}
+
+/// B^T d.
+#[inline(always)]
+fn input<S: Simd>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
+    // The points' even and odd parts.
+    let (even, odd) = (scaled(simd, -2.0, d[2], d[4]), scaled(simd, -2.0, d[1], d[3]));
+    let (even2, odd2) = (scaled(simd, -0.5, d[2], d[4]), scaled(simd, -0.5, d[1], d[3]));
+    [
+        scaled(simd, -2.5, d[2], simd.add_f32s(d[0], d[4])),
+        scaled(simd, FRAC_1_SQRT_2, odd, even),
+        scaled(simd, -FRAC_1_SQRT_2, odd, even),
+        scaled(simd, SQRT_2, odd2, even2),
+        scaled(simd, -SQRT_2, odd2, even2),
+        scaled(simd, -2.5, d[3], simd.add_f32s(d[1], d[5])),
+    ]
+}
+
+/// G g.
+#[inline(always)]
+fn filter<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
+    let even = scaled(simd, -2.0 / 3.0, g[0], times(simd, -1.0 / 3.0, g[2]));
+    let even2 = scaled(simd, 1.0 / 6.0, g[0], times(simd, 1.0 / 3.0, g[2]));
+    [
+        g[0],
+        scaled(simd, -SQRT_2 / 3.0, g[1], even),
+        scaled(simd, SQRT_2 / 3.0, g[1], even),
+        scaled(simd, SQRT_2 / 6.0, g[1], even2),
+        scaled(simd, -SQRT_2 / 6.0, g[1], even2),
+        g[2],
+    ]
+}
+
+/// A^T m.
+#[inline(always)]
+fn output<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
+    let (even, odd) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
+    let (even2, odd2) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
+    [
+        simd.add_f32s(m[0], simd.add_f32s(even, even2)),
+        scaled(simd, SQRT_2, odd2, times(simd, FRAC_1_SQRT_2, odd)),
+        scaled(simd, 2.0, even2, times(simd, 0.5, even)),
+        scaled(simd, 2.0 * SQRT_2, odd2, scaled(simd, 0.5 * FRAC_1_SQRT_2, odd, m[5])),
+    ]
+}
+
+/// u (36, c, 64) from a panel of filters (3, 3, c, 64).
+pub struct Filters<'a> {
+    pub u: &'a mut [f32],
+    pub panel: &'a [f32],
+}
+
+impl WithSimd for Filters<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (u, _) = S::as_mut_simd_f32s(self.u);
+        let (panel, _) = S::as_simd_f32s(self.panel);
+        let vectors = panel.len() / 9;
+        let mut scratch = [[simd.splat_f32s(0.0); 3]; 6];
+        for at in 0..vectors {
+            separable(
+                &mut scratch,
+                #[inline(always)]
+                |g: [_; 3]| filter(simd, g),
+                #[inline(always)]
+                |r, c| panel[(3 * r + c) * vectors + at],
+                #[inline(always)]
+                |r, c, v| u[(6 * r + c) * vectors + at] = v,
+            );
+        }
+    }
+}
+
+/// v (tiles, 36, c) from the tiles of images (batch, h, w, c), zero outside; c a multiple of 16.
+pub struct Input<'a> {
+    pub v: &'a mut [f32],
+    pub x: &'a [f32],
+    pub extent: Extent,
+    pub tiles: Range<usize>,
+    pub tiling: Tiling,
+}
+
+impl WithSimd for Input<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Extent { h, w, c } = self.extent;
+        let (v, _) = S::as_mut_simd_f32s(self.v);
+        let vectors = c / S::F32_LANES;
+        let zero = simd.splat_f32s(0.0);
+        let mut scratch = [[zero; 6]; 6];
+        for (tile, v) in self.tiles.zip(v.chunks_exact_mut(POINTS * vectors)) {
+            let (image, row, column) = self.tiling.corner(tile);
+            let (x, _) = S::as_simd_f32s(&self.x[image * h * w * c..][..h * w * c]);
+            let row = |r: usize| row.checked_add_signed(r as isize - self.tiling.padding).filter(|&r| r < h);
+            let column = |c: usize| column.checked_add_signed(c as isize - self.tiling.padding).filter(|&c| c < w);
+            // Where pixels begin that lie inside the image.
+            let mut pixels = [[None; 6]; 6];
+            for (r, pixels) in pixels.iter_mut().enumerate() {
+                for (c, pixel) in pixels.iter_mut().enumerate() {
+                    *pixel = row(r).zip(column(c)).map(|(r, c)| (r * w + c) * vectors);
+                }
+            }
+            for at in 0..vectors {
+                separable(
+                    &mut scratch,
+                    #[inline(always)]
+                    |d: [_; 6]| input(simd, d),
+                    #[inline(always)]
+                    |r, c| match pixels[r][c] {
+                        Some(first) => x[first + at],
+                        None => zero,
+                    },
+                    #[inline(always)]
+                    |r, c, value| v[(6 * r + c) * vectors + at] = value,
+                );
+            }
+        }
+    }
+}
+
+/// Channels from `first` on, as many as m has, of the tiles' pixels in y from m (tiles, 36, width).
+pub struct Output<'a> {
+    pub y: &'a Pixels<'a>,
+    pub m: &'a [f32],
+    pub extent: Extent,
+    pub first: usize,
+    pub width: usize,
+    pub tiles: Range<usize>,
+    pub tiling: Tiling,
+    pub epilogue: Epilogue<'a>,
+}
+
+impl WithSimd for Output<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Extent { h, w, c: channels } = self.extent;
+        let (m, _) = S::as_simd_f32s(self.m);
+        let vectors = self.width / S::F32_LANES;
+        let zero = simd.splat_f32s(0.0);
+        let mut scratch = [[zero; 6]; 4];
+        for (tile, m) in self.tiles.zip(m.chunks_exact(POINTS * vectors)) {
+            let (image, row, column) = self.tiling.corner(tile);
+            let (rows, columns) = (SIDE.min(h - row), SIDE.min(w - column));
+            let first = ((image * h + row) * w + column) * channels + self.first;
+            for at in 0..vectors {
+                let channel = at * S::F32_LANES;
+                let start = match self.epilogue.start {
+                    Start::Bias(bias) => load::<S, 1>(simd, &bias[self.first + channel..])[0],
+                    Start::Zero | Start::Accumulate => zero,
+                };
+                separable(
+                    &mut scratch,
+                    #[inline(always)]
+                    |m: [_; 6]| output(simd, m),
+                    #[inline(always)]
+                    |r, c| m[(6 * r + c) * vectors + at],
+                    #[inline(always)]
+                    |r, c, value| {
+                        if r >= rows || c >= columns {
+                            return;
+                        }
+                        let place = first + (r * w + c) * channels + channel;
+                        // SAFETY: the caller gives each tile and panel to one task.
+                        let y = unsafe { self.y.slice(place, S::F32_LANES) };
+                        let mut sum = simd.add_f32s(value, start);
+                        if let Start::Accumulate = self.epilogue.start {
+                            sum = simd.add_f32s(sum, load::<S, 1>(simd, y)[0]);
+                        }
+                        if let Some(residual) = self.epilogue.residual {
+                            sum = simd.add_f32s(sum, load::<S, 1>(simd, &residual[place..])[0]);
+                        }
+                        if self.epilogue.relu {
+                            sum = relu(simd, sum);
+                        }
+                        store(simd, y, [sum]);
+                    },
+                );
+            }
+        }
+    }
+}
