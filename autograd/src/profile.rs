@@ -23,7 +23,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    pub(crate) fn add(&mut self, op: &'static str, pass: Pass, time: Duration, cost: Cost) {
+    pub(crate) fn record(&mut self, op: &'static str, pass: Pass, time: Duration, cost: Cost) {
         let entry = self.entries.entry((op, pass == Pass::Backward)).or_default();
         entry.calls += 1;
         entry.time += time;

@@ -248,7 +248,7 @@ impl<'p> Tape<'p> {
         let elapsed = start.elapsed();
         if let Some(profile) = &mut *self.profile.borrow_mut() {
             let cost = if inputs.is_empty() { Default::default() } else { op.cost(pass, inputs) };
-            profile.add(op.name(), pass, elapsed, cost);
+            profile.record(op.name(), pass, elapsed, cost);
         }
         result
     }
