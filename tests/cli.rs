@@ -248,6 +248,8 @@ fn bad_input_is_one_message() {
         "no_image.json",
         r#"{"images": [{"id": 1, "file_name": "gone.png", "caption": "a dog"}], "annotations": []}"#,
     );
+    let images = serde_json::json!({"images": [{"id": 5, "file_name": "x.png", "caption": "word ".repeat(99)}], "annotations": []});
+    file("long_ann.json", &images.to_string());
     let tiny = |extra: &[&'static str]| [&["train", "--config", "tiny.json", "--run-name", "bad"], extra].concat();
     let ground = |i: &str, t: &str| failure(&["ground", "runs/tiny", "-i", i, "-t", t]);
     for (message, parts) in [
@@ -265,6 +267,11 @@ fn bad_input_is_one_message() {
             failure(&tiny(&["--train-ann", "no_image.json", "--batch-size", "1", "--set", "pretrain=null"])),
             vec!["gone.png"],
         ),
+        (
+            failure(&tiny(&["--train-ann", "long_ann.json", "--batch-size", "1"])),
+            vec!["long_ann.json", "image 5", "at most 64"],
+        ),
+        (failure(&["eval", "runs/tiny", "--val-ann", "long_ann.json"]), vec!["long_ann.json", "image 5"]),
         (failure(&tiny(&["--batch-size", "1000"])), vec!["16 images", "batch_size 1000"]),
         (failure(&["train", "--config", "no_image.json"]), vec!["--train-ann"]),
         (failure(&["eval", "absent"]), vec!["absent", "does not exist"]),

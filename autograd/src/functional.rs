@@ -77,7 +77,7 @@ pub fn l2_normalize<'t>(x: &Var<'t>) -> Var<'t> {
     x.tape().apply(L2Normalize, &[x]).remove(0)
 }
 
-/// row_embed (R, C/2), col_embed (R, C/2) -> [col_embed[x], row_embed[y]] of the cells of feature maps of (h, w) `sizes`,
+/// row_embed (R, C/2), col_embed (R, C/2) -> `[col_embed[x], row_embed[y]]` of the cells of feature maps of (h, w) `sizes`,
 /// row-major, one map after the other: (sum of h w, C).
 #[track_caller]
 pub fn position_learned<'t>(row_embed: &Var<'t>, col_embed: &Var<'t>, sizes: &Arc<[[usize; 2]]>) -> Var<'t> {
@@ -137,7 +137,7 @@ pub fn weighted_sum<'t>(terms: &[(&Var<'t>, f64)]) -> Var<'t> {
     inputs[0].tape().apply(WeightedSum { weights }, &inputs).remove(0)
 }
 
-/// features (N, C) with the cells of image b in rows cells[b]..cells[b + 1], phrases (P, C), image_of_phrase (P) i32,
+/// features (N, C) with the cells of image b in rows `cells[b]..cells[b + 1]`, phrases (P, C), image_of_phrase (P) i32,
 /// candidates (P, B) i32 -> the contrastive loss () between images and phrases of their captions, with cosines times 20 and
 /// scores halved.
 #[track_caller]

@@ -93,7 +93,7 @@ pub const TASK_ROWS: usize = 256;
 /// Columns that one task computes of a product with too few rows to share.
 const TASK_COLUMNS: usize = 128;
 
-/// [`gemm`] with the rows of `c` split over threads, [`TASK_ROWS`] at a time (the columns, if there are no more rows than
+/// [`gemm()`] with the rows of `c` split over threads, [`TASK_ROWS`] at a time (the columns, if there are no more rows than
 /// that). `epilogue` gets rows of `c`, and the first one's index, while they are in cache.
 #[track_caller]
 pub fn gemm_rows<T: Real>(

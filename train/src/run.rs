@@ -74,6 +74,8 @@ pub fn train(config: &RunConfig, profile: bool) -> Result<Value> {
     write("log.txt", String::new())?;
 
     let mut model = Mdetr::new(&config.model, config.training.seed)?;
+    let all_sets = [&train_set].into_iter().chain(&warmup_set).chain(val_sets.iter().map(|(_, set)| set));
+    check_captions(&model, all_sets, &tokenizer)?;
     let parameters =
         model.parameters.iter().filter(|(_, p)| p.requires_grad).map(|(_, p)| p.value.len()).sum::<usize>();
     eprintln!("{parameters} trainable parameters, {} training images, run folder {}", train_set.len(), dir.display());
@@ -105,6 +107,7 @@ pub fn train(config: &RunConfig, profile: bool) -> Result<Value> {
 pub fn evaluate_all(config: &RunConfig, model: &Mdetr, options: &EvalOptions) -> Result<Vec<Metrics>> {
     let tokenizer = Tokenizer::roberta_base();
     let sets = validation_sets(config, &tokenizer)?;
+    check_captions(model, sets.iter().map(|(_, set)| set), &tokenizer)?;
     sets.iter().map(|(name, set)| evaluate(model, &model.parameters, name, set, &tokenizer, options)).collect()
 }
 
@@ -130,6 +133,28 @@ fn validation_sets(config: &RunConfig, tokenizer: &Arc<Tokenizer>) -> Result<Vec
     let name = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let sets = config.data.val_ann.iter();
     sets.map(|path| Ok((name(path), open(config, path, Split::Val, tokenizer)?))).collect()
+}
+
+/// Refuses captions that the text encoder has no positions for.
+fn check_captions<'a>(
+    model: &Mdetr,
+    sets: impl Iterator<Item = &'a Arc<Dataset>>,
+    tokenizer: &Tokenizer,
+) -> Result<()> {
+    let limit = model.network.max_tokens();
+    for set in sets {
+        for i in 0..set.len() {
+            let record = set.record(i).0;
+            let tokens = tokenizer.encode(&record.caption).ids.len();
+            ensure!(
+                tokens <= limit,
+                "{}: the caption of image {} has {tokens} tokens, the text encoder reads at most {limit}: shorten it",
+                set.path().display(),
+                record.id
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A `words` text encoder without a vocabulary gets the tokens of the training captions.

@@ -25,7 +25,7 @@ use crate::{DType, Element, Tensor, dispatch_real};
 /// image_of_phrase (P) i32, candidates (P, B) i32 0 or 1; output the loss (), 0 without phrases.
 #[derive(Clone, Debug)]
 pub struct CaptionContrastiveLoss {
-    /// B + 1 offsets: the cells of image b are rows cells[b]..cells[b + 1] of the features, at least one.
+    /// B + 1 offsets: the cells of image b are rows `cells[b]..cells[b + 1]` of the features, at least one.
     pub cells: Arc<[usize]>,
     /// Multiplies the cosines.
     pub scale: f64,

@@ -9,7 +9,7 @@ use crate::config::TextConfig;
 use crate::init::{Builder, Init};
 use crate::nn::Embedding;
 
-/// word[token] + position[t].
+/// `word[token] + position[t]`
 #[derive(Debug)]
 pub struct Words {
     word_embeddings: Embedding,

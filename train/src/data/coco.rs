@@ -174,6 +174,11 @@ impl Dataset {
         Ok(Self { path: path.to_owned(), folders, split, transforms, tokenizer, records })
     }
 
+    /// The annotation file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Number of image records.
     pub fn len(&self) -> usize {
         self.records.len()
