@@ -98,14 +98,17 @@ fn a_run_leaves_what_it_promises() {
 }
 
 #[test]
-fn training_repeats_bit_by_bit() {
-    let train = |name: &str, workers: &str| {
+fn training_repeats_bit_by_bit_on_any_number_of_threads() {
+    let train = |name: &str, workers: &str, threads: &str| {
         let args =
             ["train", "--config", "tiny.json", "--max-steps", "3", "--run-name", name, "--num-workers", workers];
-        success(&args, WORKSPACE.path());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mdetr"));
+        let out =
+            command.args(args).current_dir(WORKSPACE.path()).env("RAYON_NUM_THREADS", threads).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         std::fs::read(WORKSPACE.path().join("runs").join(name).join("checkpoint/model.safetensors")).unwrap()
     };
-    assert_eq!(train("once", "1"), train("again", "3"));
+    assert_eq!(train("once", "1", "1"), train("again", "3", "3"));
 }
 
 #[test]

@@ -15,6 +15,9 @@ use crate::parameter::{ParameterId, Parameters};
 use crate::profile::Profile;
 use crate::var::Var;
 
+/// The id of every variable on a tape that records nothing: such a tape may live as long as a program.
+const NOT_RECORDED: usize = usize::MAX;
+
 /// Records one step. Dropping it frees what backward would have needed.
 pub struct Tape<'p> {
     parameters: &'p Parameters,
@@ -159,7 +162,9 @@ impl<'p> Tape<'p> {
         let var = known.unwrap_or_else(|| {
             let requires_grad = parameter.requires_grad && self.recording;
             let var = self.push_var(&parameter.value, requires_grad, Some(id));
-            self.graph.borrow_mut().parameters.insert(id, var);
+            if self.recording {
+                self.graph.borrow_mut().parameters.insert(id, var);
+            }
             var
         });
         self.var(var, parameter.value.clone())
@@ -178,11 +183,14 @@ impl<'p> Tape<'p> {
     }
 
     fn var(&self, id: usize, value: Tensor) -> Var<'_> {
-        let requires_grad = self.graph.borrow().vars[id].requires_grad;
+        let requires_grad = self.recording && self.graph.borrow().vars[id].requires_grad;
         Var { tape: self, id, value, requires_grad }
     }
 
     fn push_var(&self, value: &Tensor, requires_grad: bool, parameter: Option<ParameterId>) -> usize {
+        if !self.recording {
+            return NOT_RECORDED;
+        }
         let vars = &mut self.graph.borrow_mut().vars;
         vars.push(VarInfo {
             shape: value.shape().to_vec(),
@@ -198,6 +206,9 @@ impl<'p> Tape<'p> {
     /// Notes a view of `of` that starts at its element `offset`: it shares memory and gradient.
     pub(crate) fn push_view(&self, of: &Var, value: &Tensor, offset: usize) -> usize {
         let id = self.push_var(value, of.requires_grad, None);
+        if !self.recording {
+            return id;
+        }
         let vars = &mut self.graph.borrow_mut().vars;
         let (owner, start) = vars[of.id].view_of.unwrap_or((of.id, 0));
         vars[id].view_of = Some((owner, start + offset));
