@@ -1,0 +1,7 @@
+//! PTX text to a syntax tree. Names, scopes and labels are resolved here, so that a tree is free of dangling references;
+//! what an instruction means is not known here.
+
+pub mod ast;
+mod parse;
+
+pub use parse::{SyntaxError, parse};
