@@ -69,7 +69,8 @@ pub struct Finding {
 impl Finding {
     /// Whether both are the same fault, met by other threads.
     pub fn same(&self, other: &Self) -> bool {
-        (self.kind, &self.place, &self.line, &self.argument) == (other.kind, &other.place, &other.line, &other.argument)
+        (self.kind, &self.place, &self.line, &self.argument)
+            == (other.kind, &other.place, &other.line, &other.argument)
     }
 }
 

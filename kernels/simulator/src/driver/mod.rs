@@ -1,1 +1,3 @@
-//! .
+//! The driver: C entry points, and the books.
+
+pub mod library;

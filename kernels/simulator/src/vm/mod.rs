@@ -1,1 +1,7 @@
-//! .
+//! The virtual machine: a module's code, and warps, blocks and grids that run it.
+
+pub mod code;
+pub mod launch;
+pub mod operands;
+pub mod program;
+pub mod registers;
