@@ -7,11 +7,13 @@
 
 mod bytes;
 mod order;
+mod shadow;
 
 use std::sync::Arc;
 
 pub use bytes::{Bytes, Word};
 pub use order::{Order, Work};
+pub use shadow::{Cursor, Rival, Shadow, Touch};
 
 /// Bits of an address below the allocation's number.
 const SLOT_BITS: u32 = 36;
@@ -21,6 +23,13 @@ const START: u64 = 1 << (SLOT_BITS - 1);
 const GRANULARITY: u64 = 512;
 /// Content of memory that nothing wrote: not a number in every floating-point type.
 const POISON: u8 = 0xff;
+
+/// See [`Allocation::written`]: nothing wrote it yet.
+pub const UNWRITTEN: u8 = 0;
+/// See [`Allocation::written`]: it may be read.
+pub const WRITTEN: u8 = 1;
+/// See [`Allocation::written`]: an asynchronous copy to it was not waited for.
+pub const PENDING: u8 = 2;
 
 /// Memory that one call of the driver allocated.
 #[derive(Debug)]
@@ -33,8 +42,10 @@ pub struct Allocation {
     pub name: String,
     /// The content, `bytes` rounded up.
     pub data: Bytes,
-    /// 1 for every byte that something wrote, else 0.
+    /// By byte: [`UNWRITTEN`], [`WRITTEN`] or [`PENDING`].
     pub written: Bytes,
+    /// Who touched it last.
+    pub shadow: Shadow,
 }
 
 /// What is done to memory.
@@ -92,7 +103,8 @@ impl Memory {
             bytes: size,
             name: name.to_owned(),
             data: Bytes::new(size, POISON),
-            written: Bytes::new(size, 0),
+            written: Bytes::new(size, UNWRITTEN),
+            shadow: Shadow::new(size),
         })));
         address
     }
@@ -145,7 +157,7 @@ impl Allocation {
     /// Writes `from` to `offset`, and notes that it is written.
     pub fn write(&self, offset: u64, from: &[u8]) {
         self.data.copy_in(offset, from);
-        self.written.fill(offset, from.len() as u64, 1);
+        self.written.fill(offset, from.len() as u64, WRITTEN);
     }
 
     /// `bytes` bytes from `offset` on, whether written or not.
@@ -158,13 +170,15 @@ impl Allocation {
     /// Notes that `work` reads or writes a range as a whole (a copy, a library's call), and returns an earlier piece of
     /// work that touched it and is not certain to be done.
     pub fn touch(&self, offset: u64, bytes: u64, access: Access, work: &Work) -> Option<u32> {
-        let _ = (offset, bytes, access, work);
-        None
+        self.shadow.touch(offset, bytes, access, work).and_then(|rival| match rival {
+            Rival::Work(work, _) => Some(work),
+            Rival::Thread(..) | Rival::Blocks => None,
+        })
     }
 
     /// The offset of the first of `bytes` bytes from `offset` on that nothing wrote.
     pub fn first_unwritten(&self, offset: u64, bytes: u64) -> Option<u64> {
-        self.written.first_other(offset, bytes, 1)
+        self.written.first_other(offset, bytes, WRITTEN)
     }
 }
 
