@@ -19,6 +19,12 @@ pub use shadow::{Cursor, Rival, Shadow, Touch};
 const SLOT_BITS: u32 = 36;
 /// Where in its slot an allocation starts.
 const START: u64 = 1 << (SLOT_BITS - 1);
+/// Where generic addresses of shared memory start; each window is of 4 GiB.
+pub const SHARED_WINDOW: u64 = 0x4_0000_0000;
+/// Where generic addresses of local memory start.
+pub const LOCAL_WINDOW: u64 = 0x8_0000_0000;
+/// Where generic addresses of a kernel's parameters start.
+pub const PARAM_WINDOW: u64 = 0xc_0000_0000;
 /// What the driver rounds sizes up to when bounds are not checked, in bytes.
 const GRANULARITY: u64 = 512;
 /// Content of memory that nothing wrote: not a number in every floating-point type.
@@ -98,14 +104,7 @@ impl Memory {
     pub fn allocate(&mut self, bytes: u64, name: &str) -> u64 {
         let address = ((self.slots.len() as u64 + 1) << SLOT_BITS) + START;
         let size = if self.exact_bounds { bytes } else { bytes.next_multiple_of(GRANULARITY) };
-        self.slots.push(Slot::Live(Arc::new(Allocation {
-            address,
-            bytes: size,
-            name: name.to_owned(),
-            data: Bytes::new(size, POISON),
-            written: Bytes::new(size, UNWRITTEN),
-            shadow: Shadow::new(size),
-        })));
+        self.slots.push(Slot::Live(Arc::new(Allocation::new(address, size, name))));
         address
     }
 
@@ -153,7 +152,24 @@ fn slot(address: u64) -> Option<usize> {
     ((address >> SLOT_BITS) as usize).checked_sub(1)
 }
 
+/// Whether two addresses point into, or stray from, the same allocation.
+pub fn same_allocation(a: u64, b: u64) -> bool {
+    slot(a).is_some() && slot(a) == slot(b)
+}
+
 impl Allocation {
+    /// Bytes that nothing wrote: not a number in every floating-point type.
+    pub fn new(address: u64, bytes: u64, name: &str) -> Self {
+        Self {
+            address,
+            bytes,
+            name: name.to_owned(),
+            data: Bytes::new(bytes, POISON),
+            written: Bytes::new(bytes, UNWRITTEN),
+            shadow: Shadow::new(bytes),
+        }
+    }
+
     /// Writes `from` to `offset`, and notes that it is written.
     pub fn write(&self, offset: u64, from: &[u8]) {
         self.data.copy_in(offset, from);

@@ -223,16 +223,15 @@ impl Shadow {
 }
 
 /// Touches cells one after another, keeping the page that it is on.
+#[derive(Default)]
 pub struct Cursor<'a> {
-    page: Option<(*const Mutex<Vec<Cell>>, MutexGuard<'a, Vec<Cell>>)>,
+    page: Option<Locked<'a>>,
 }
 
-impl<'a> Cursor<'a> {
-    /// On no page yet.
-    pub fn new() -> Self {
-        Self { page: None }
-    }
+/// A page and its cells.
+type Locked<'a> = (*const Mutex<Vec<Cell>>, MutexGuard<'a, Vec<Cell>>);
 
+impl<'a> Cursor<'a> {
     /// A thread reads or writes `bytes` bytes at `offset`, within a page; returns with whom it races.
     #[inline]
     pub fn touch(
@@ -290,7 +289,7 @@ mod tests {
         let (shadow, work) = (Shadow::new(4096), Work::in_order(1));
         let mut clocks = Clocks::new(0, 64);
         let touch = |at, bytes, access, touch, clocks: &Clocks| {
-            Cursor::new().touch((&shadow, at, bytes), access, touch, &work, clocks)
+            Cursor::default().touch((&shadow, at, bytes), access, touch, &work, clocks)
         };
         let by = |thread, access| Some(Rival::Thread(0, thread, access));
         assert_eq!(touch(1024, 4, Access::Write, WEAK(3), &clocks), None);
@@ -312,7 +311,7 @@ mod tests {
         let (shadow, work) = (Shadow::new(1024), Work::in_order(1));
         let mut clocks = Clocks::new(0, 96);
         let touch = |access, thread, clocks: &Clocks| {
-            Cursor::new().touch((&shadow, 0, 4), access, WEAK(thread), &work, clocks)
+            Cursor::default().touch((&shadow, 0, 4), access, WEAK(thread), &work, clocks)
         };
         for thread in 0..64 {
             assert_eq!(touch(Access::Read, thread, &clocks), None);
@@ -344,7 +343,7 @@ mod tests {
         assert_eq!(shadow.touch(0, 3000, Access::Read, &other_stream), None);
         assert_eq!(shadow.touch(100, 8, Access::Write, &Work::in_order(4)), None);
         let clocks = Clocks::new(0, 32);
-        let race = Cursor::new().touch((&shadow, 104, 4), Access::Read, WEAK(0), &other_stream, &clocks);
+        let race = Cursor::default().touch((&shadow, 104, 4), Access::Read, WEAK(0), &other_stream, &clocks);
         assert_eq!(race, Some(Rival::Work(4, Access::Write)));
         assert_eq!(shadow.touch(0, 3000, Access::Read, &other_stream), Some(Rival::Work(4, Access::Write)));
     }

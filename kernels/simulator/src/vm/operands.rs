@@ -31,6 +31,7 @@ pub struct Operands<'a> {
     constants64: HashMap<u64, u32>,
     specials: HashMap<String, u32>,
     sinks: Option<[u32; 3]>,
+    arguments: u32,
 }
 
 /// The layout of a function's frame.
@@ -38,6 +39,8 @@ pub struct Operands<'a> {
 pub struct Layout {
     /// A fresh frame, constants filled in.
     pub frame: Frame,
+    /// The first row of [`Frame::b64`] after the declared registers: parameters start there.
+    pub arguments: u32,
     /// Special registers by name, and the row of [`Frame::b32`] that each expects its values in.
     pub specials: Vec<(String, u32)>,
 }
@@ -75,6 +78,7 @@ impl Operands<'_> {
         Ok(Operands {
             body,
             slots,
+            arguments: frame.b64.len() as u32,
             frame,
             constants32: HashMap::new(),
             constants64: HashMap::new(),
@@ -85,7 +89,7 @@ impl Operands<'_> {
 
     /// The layout, when every instruction has been lowered.
     pub fn finish(self) -> Layout {
-        Layout { frame: self.frame, specials: self.specials.into_iter().collect() }
+        Layout { frame: self.frame, arguments: self.arguments, specials: self.specials.into_iter().collect() }
     }
 
     /// A register or an immediate that an instruction of type `T` reads.
@@ -216,6 +220,13 @@ impl Operands<'_> {
             self.frame.b32.push([value; LANES]);
             self.frame.b32.len() as u32 - 1
         }))
+    }
+
+    /// The first of `count` new rows of 64 bits, for a variable in parameter space.
+    pub fn rows64(&mut self, count: u64) -> u32 {
+        let first = self.frame.b64.len();
+        self.frame.b64.resize(first + count as usize, [0; LANES]);
+        first as u32
     }
 
     /// The name of a declared register.

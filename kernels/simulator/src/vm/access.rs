@@ -1,0 +1,433 @@
+//! Loads, stores and atomics: where an address leads, and what is checked there.
+
+use super::block::{Block, Stop};
+use super::clocks::Scope;
+use super::code::{self, Access, Atomic, Space, Strength};
+use super::program::SHARED_SLOT_BITS;
+use super::registers::{LANES, Mask};
+use super::warp::{Group, Warp, lanes_of};
+use crate::findings::Kind;
+use crate::memory::{
+    self, Allocation, Cursor, Fault, LOCAL_WINDOW, PARAM_WINDOW, PENDING, Rival, SHARED_WINDOW, Touch, WRITTEN, Word,
+};
+
+/// Elements of a vector access, at most.
+const ELEMENTS: usize = 8;
+
+/// Bytes of memory.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub allocation: &'a Allocation,
+    pub offset: u64,
+    pub space: Space,
+}
+
+/// A lane of a group that accesses memory.
+#[derive(Clone, Copy)]
+pub(super) struct Actor<'a> {
+    pub warp: &'a Warp,
+    pub group: &'a Group,
+    pub lane: usize,
+}
+
+impl Actor<'_> {
+    /// The thread, in its block.
+    pub fn thread(self) -> u32 {
+        self.warp.index * LANES as u32 + self.lane as u32
+    }
+}
+
+/// What an access does to memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kinds {
+    Read,
+    Write,
+    /// An atomic: it reads what has to be written, and writes.
+    Both,
+}
+
+impl Block<'_> {
+    /// Where an address leads.
+    fn place(&self, space: Space, address: u64, bytes: u64, thread: u32) -> Result<Place<'_>, (Fault, Space)> {
+        const WINDOW: u64 = 1 << 32;
+        match space {
+            Space::Generic => {
+                let window = |start: u64| address.checked_sub(start).filter(|offset| *offset < WINDOW);
+                if let Some(address) = window(SHARED_WINDOW) {
+                    self.place(Space::Shared, address, bytes, thread)
+                } else if let Some(address) = window(LOCAL_WINDOW) {
+                    self.place(Space::Local, address, bytes, thread)
+                } else if let Some(address) = window(PARAM_WINDOW) {
+                    self.place(Space::Parameter, address, bytes, thread)
+                } else {
+                    self.place(Space::Global, address, bytes, thread)
+                }
+            }
+            Space::Global => match self.grid.memory.find(address, bytes) {
+                Ok((allocation, offset)) => {
+                    if self.last_touched.get() != allocation.address {
+                        self.last_touched.set(allocation.address);
+                        self.touched.borrow_mut().insert(allocation.address);
+                    }
+                    Ok(Place { allocation, offset, space })
+                }
+                Err(fault) => Err((fault, space)),
+            },
+            Space::Shared => {
+                let number = (address >> SHARED_SLOT_BITS).wrapping_sub(1) as usize;
+                let allocation = self.shared.get(number).ok_or((Fault::Unknown, space))?;
+                let start = super::program::shared_address(number);
+                inside(address.wrapping_sub(start), bytes, allocation.bytes, start)
+                    .map(|offset| Place { allocation, offset, space })
+                    .map_err(|fault| (fault, space))
+            }
+            Space::Local => inside(address, bytes, self.local_size, 0)
+                .map(|offset| offset + u64::from(thread) * self.local_size)
+                .map(|offset| Place { allocation: &self.local, offset, space })
+                .map_err(|fault| (fault, space)),
+            Space::Parameter => {
+                let allocation = &self.grid.arguments;
+                inside(address, bytes, allocation.bytes, 0)
+                    .map(|offset| Place { allocation, offset, space })
+                    .map_err(|fault| (fault, space))
+            }
+        }
+    }
+
+    /// Checks an access of a lane, up to races.
+    pub(super) fn checked<'a>(
+        &'a self,
+        actor: Actor<'_>,
+        (space, address, bytes): (Space, u64, u64),
+        kind: Kinds,
+        strong: bool,
+        cursor: &mut Cursor<'a>,
+    ) -> Result<Place<'a>, Stop> {
+        let place = match self.place(space, address, bytes, actor.thread()) {
+            Ok(place) => place,
+            Err((fault, space)) => {
+                self.report_fault(actor, space, address, bytes, kind, &fault);
+                return Err(Stop);
+            }
+        };
+        if !place.offset.is_multiple_of(bytes) {
+            let message = format!("{} of {bytes} bytes at {address:#x}", verb(kind));
+            self.fault(Kind::Misaligned, actor.warp, actor.group, actor.lane as u32, self.owner(&place), message);
+            return Err(Stop);
+        }
+        if kind != Kinds::Write && place.allocation.written.first_other(place.offset, bytes, WRITTEN).is_some() {
+            self.report_unwritten(actor, &place, bytes);
+        }
+        if kind != Kinds::Read && place.space != Space::Parameter {
+            place.allocation.written.fill(place.offset, bytes, WRITTEN);
+        }
+        if self.grid.options.races && matches!(place.space, Space::Global | Space::Shared) {
+            let touch = Touch { thread: actor.thread(), strong };
+            let access = if kind == Kinds::Read { memory::Access::Read } else { memory::Access::Write };
+            let at = (&place.allocation.shadow, place.offset, bytes);
+            if let Some(rival) = cursor.touch(at, access, touch, self.grid.work, &self.clocks) {
+                self.report_race(actor, &place, access, rival);
+            }
+        }
+        Ok(place)
+    }
+
+    fn report_fault(&self, actor: Actor<'_>, space: Space, address: u64, bytes: u64, kind: Kinds, fault: &Fault) {
+        let verb = verb(kind);
+        let (kind, start, message) = match fault {
+            Fault::Unknown => {
+                (Kind::OutOfBounds, None, format!("{verb} of {bytes} bytes at {address:#x}: nothing is there"))
+            }
+            Fault::OutOfBounds(start, size) => {
+                let offset = address.wrapping_sub(*start) as i64;
+                let message = format!("{verb} of {bytes} bytes at byte {offset} of {size}");
+                (Kind::OutOfBounds, Some(*start), message)
+            }
+            Fault::Freed(start, size) => {
+                let offset = address.wrapping_sub(*start) as i64;
+                let message = format!("{verb} of {bytes} bytes at byte {offset} of {size} that were freed");
+                (Kind::UseAfterFree, Some(*start), message)
+            }
+        };
+        let owner = match (space, start) {
+            (_, None) => None,
+            (Space::Shared, Some(start)) => self.shared_name((start >> SHARED_SLOT_BITS) as usize - 1),
+            (Space::Local, _) => Some("local memory".to_owned()),
+            (Space::Parameter, _) => Some("the arguments".to_owned()),
+            (_, Some(start)) => self.argument(start),
+        };
+        self.fault(kind, actor.warp, actor.group, actor.lane as u32, owner, message);
+    }
+
+    fn report_unwritten(&self, actor: Actor<'_>, place: &Place<'_>, bytes: u64) {
+        let at = place.allocation.first_unwritten(place.offset, bytes).unwrap_or(place.offset);
+        let pending = place.allocation.written.load::<u8>(at) == PENDING;
+        let within = if place.space == Space::Local { at % self.local_size } else { at };
+        let (kind, message) = if pending {
+            (Kind::MissingAsyncWait, format!("read of byte {within} before its asynchronous copy was waited for"))
+        } else if place.allocation.bytes <= at && place.space == Space::Global {
+            return;
+        } else {
+            (Kind::Uninitialized, format!("read of byte {within}, which nothing wrote"))
+        };
+        if self.grid.memory.exact_bounds() || pending {
+            self.fault(kind, actor.warp, actor.group, actor.lane as u32, self.owner(place), message);
+        }
+    }
+
+    /// Names whom an access races with.
+    pub(super) fn report_race(&self, actor: Actor<'_>, place: &Place<'_>, access: memory::Access, rival: Rival) {
+        let did = |access| if access == memory::Access::Read { "read" } else { "wrote" };
+        let here = if access == memory::Access::Read { "reads" } else { "writes" };
+        let offset = place.offset;
+        let (kind, message) = match rival {
+            Rival::Thread(block, thread, access) => {
+                let other = self.thread(block, thread);
+                let message = format!(
+                    "{here} byte {offset}, which block {:?} thread {:?} {} with nothing in between to order the two",
+                    other.block,
+                    other.thread,
+                    did(access)
+                );
+                (Kind::Race, message)
+            }
+            Rival::Blocks => {
+                let message =
+                    format!("{here} byte {offset}, which threads of other blocks read with nothing to order them");
+                (Kind::Race, message)
+            }
+            Rival::Work(work, access) => {
+                let name = self.grid.work.order.name(work);
+                let message =
+                    format!("{here} byte {offset}, which {name} {}; this launch does not wait for it", did(access));
+                (Kind::StreamOrder, message)
+            }
+        };
+        self.fault(kind, actor.warp, actor.group, actor.lane as u32, self.owner(place), message);
+    }
+
+    /// Whose memory it is.
+    fn owner(&self, place: &Place<'_>) -> Option<String> {
+        match place.space {
+            Space::Shared => {
+                let number = self.shared.iter().position(|variable| std::ptr::eq(variable, place.allocation));
+                number.and_then(|number| self.shared_name(number))
+            }
+            Space::Local => Some("local memory".to_owned()),
+            Space::Parameter => Some("the arguments".to_owned()),
+            _ => self.argument(place.allocation.address),
+        }
+    }
+
+    fn shared_name(&self, number: usize) -> Option<String> {
+        self.grid.kernel.shared_variables.get(number).map(|(name, _)| format!("shared {name}"))
+    }
+
+    /// The argument that points into an allocation, or the variable that it is.
+    fn argument(&self, start: u64) -> Option<String> {
+        let arguments = self.grid.launch.arguments;
+        let pointers = self.grid.kernel.parameters.iter().enumerate().find(|(_, (offset, bytes))| {
+            let words =
+                arguments.get(*offset as usize..(offset + bytes) as usize).unwrap_or_default().chunks_exact(8);
+            words
+                .into_iter()
+                .any(|word| memory::same_allocation(u64::from_le_bytes(word.try_into().unwrap_or_default()), start))
+        });
+        let argument = pointers.map(|(index, _)| format!("argument {index}"));
+        argument.or_else(|| {
+            let (allocation, _) = self.grid.memory.find(start, 0).ok()?;
+            Some(if allocation.name.is_empty() {
+                format!("the memory at {start:#x}")
+            } else {
+                allocation.name.clone()
+            })
+        })
+    }
+
+    pub(super) fn load(&mut self, warp: &mut Warp, group: &Group, active: Mask, access: &Access) -> Result<(), Stop> {
+        let addresses = self.addresses(warp, group, &access.address);
+        let bytes = access.size * access.rows.len() as u64;
+        let mut values = [[0_u64; LANES]; ELEMENTS];
+        let strong = access.strength.0 != Strength::Weak;
+        {
+            let mut cursor = Cursor::default();
+            for lane in lanes_of(active) {
+                let actor = Actor { warp, group, lane };
+                let at = (access.address.space, addresses[lane], bytes);
+                let place = self.checked(actor, at, Kinds::Read, strong, &mut cursor)?;
+                for (element, row) in values.iter_mut().enumerate().take(access.rows.len()) {
+                    row[lane] = read(&place, element as u64 * access.size, access.size);
+                }
+            }
+        }
+        for ((row, fill), mut values) in access.rows.iter().zip(values) {
+            if let Some(bits) = fill {
+                let unused = 64 - access.size as u32 * 8;
+                values = values.map(|v| ((v << unused) as i64 >> unused) as u64 & (u64::MAX >> (64 - bits)));
+            }
+            warp.set(group.frame, *row, active, values);
+        }
+        if strong {
+            self.receive(warp, active, &addresses, access.address.space);
+        }
+        Ok(())
+    }
+
+    pub(super) fn store(
+        &mut self,
+        warp: &mut Warp,
+        group: &Group,
+        active: Mask,
+        access: &Access,
+    ) -> Result<(), Stop> {
+        let addresses = self.addresses(warp, group, &access.address);
+        let bytes = access.size * access.rows.len() as u64;
+        let mut values = [[0_u64; LANES]; ELEMENTS];
+        for (values, (row, _)) in values.iter_mut().zip(&access.rows) {
+            *values = warp.frame(group.frame).registers.values(*row);
+        }
+        let (strength, scope) = access.strength;
+        if strength == Strength::Ordered {
+            lanes_of(active).for_each(|lane| self.clocks.fence(Actor { warp, group, lane }.thread(), scope));
+        }
+        let strong = strength != Strength::Weak;
+        if strong {
+            self.pass(warp, active, &addresses, access.address.space, scope, false);
+        }
+        let mut cursor = Cursor::default();
+        for lane in lanes_of(active) {
+            let at = (access.address.space, addresses[lane], bytes);
+            let place = self.checked(Actor { warp, group, lane }, at, Kinds::Write, strong, &mut cursor)?;
+            for (element, row) in values.iter().enumerate().take(access.rows.len()) {
+                write(&place, element as u64 * access.size, access.size, row[lane]);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn atomic(
+        &mut self,
+        warp: &mut Warp,
+        group: &Group,
+        active: Mask,
+        atomic: &Atomic,
+    ) -> Result<(), Stop> {
+        let addresses = self.addresses(warp, group, &atomic.address);
+        let registers = &warp.frame(group.frame).registers;
+        let [a, b] = atomic.operands.map(|row| registers.values(row));
+        let keep = u64::MAX >> (64 - atomic.size * 8);
+        let (strength, scope) = atomic.strength;
+        let space = atomic.address.space;
+        if strength == Strength::Ordered {
+            lanes_of(active).for_each(|lane| self.clocks.fence(Actor { warp, group, lane }.thread(), scope));
+        }
+        let mut old = [0; LANES];
+        let first = if self.grid.options.seed == 0 { 0 } else { self.random() as usize % LANES };
+        for lane in (0..LANES).map(|turn| (first + turn) % LANES).filter(|lane| active >> lane & 1 == 1) {
+            // one after another: a lane receives what the one before passed on
+            self.receive(warp, 1 << lane, &addresses, space);
+            let mut cursor = Cursor::default();
+            let at = (space, addresses[lane], atomic.size);
+            let place = self.checked(Actor { warp, group, lane }, at, Kinds::Both, true, &mut cursor)?;
+            let modify = |old| (atomic.modify)(old, a[lane] & keep, b[lane] & keep) & keep;
+            let (bytes, offset) = (&place.allocation.data, place.offset);
+            old[lane] = match atomic.size {
+                2 => u16::update(bytes.word::<u16>(offset), |old| modify(old.into()) as u16).into(),
+                4 => u32::update(bytes.word::<u32>(offset), |old| modify(old.into()) as u32).into(),
+                _ => u64::update(bytes.word::<u64>(offset), modify),
+            };
+            drop(cursor);
+            self.pass(warp, 1 << lane, &addresses, space, scope, true);
+        }
+        if let Some(target) = atomic.target {
+            warp.set(group.frame, target, active, old);
+        }
+        Ok(())
+    }
+
+    /// Addresses by lane.
+    pub(super) fn addresses(&self, warp: &mut Warp, group: &Group, address: &code::Address) -> [u64; LANES] {
+        let base = warp.frame(group.frame).registers.values(address.base);
+        base.map(|base| base.wrapping_add_signed(address.offset))
+    }
+
+    /// Strong reads receive what strong writes at their addresses passed on.
+    fn receive(&mut self, warp: &Warp, lanes: Mask, addresses: &[u64; LANES], space: Space) {
+        for lane in lanes_of(lanes) {
+            let (address, only) = key(space, addresses[lane]);
+            let passed = self.grid.passed(address, self.index);
+            let thread = warp.index * LANES as u32 + lane as u32;
+            for (passed, of_block) in passed.iter().zip([false, true]) {
+                if let Some(passed) = passed
+                    && (of_block || !only)
+                {
+                    self.clocks.receive(thread, passed);
+                }
+            }
+        }
+    }
+
+    /// Strong writes pass on what was fenced before them.
+    fn pass(&mut self, warp: &Warp, lanes: Mask, addresses: &[u64; LANES], space: Space, scope: Scope, keep: bool) {
+        for lane in lanes_of(lanes) {
+            let thread = warp.index * LANES as u32 + lane as u32;
+            let (address, only) = key(space, addresses[lane]);
+            if scope == Scope::Gpu
+                && !only
+                && let Some(passed) = self.clocks.passes(thread, Scope::Gpu)
+            {
+                self.grid.pass(address, None, passed, keep);
+            }
+            if let Some(passed) = self.clocks.passes(thread, Scope::Block) {
+                self.grid.pass(address, Some(self.index), passed, keep);
+            }
+        }
+    }
+}
+
+/// A generic address for what strong writes pass on, and whether only threads of the block can reach it.
+fn key(space: Space, address: u64) -> (u64, bool) {
+    let shared = space == Space::Shared || (SHARED_WINDOW..LOCAL_WINDOW).contains(&address);
+    let address = if space == Space::Shared { address + SHARED_WINDOW } else { address };
+    (address, shared)
+}
+
+fn inside(offset: u64, bytes: u64, size: u64, start: u64) -> Result<u64, Fault> {
+    if offset.checked_add(bytes).is_some_and(|end| end <= size) {
+        Ok(offset)
+    } else {
+        Err(Fault::OutOfBounds(start, size))
+    }
+}
+
+fn verb(kind: Kinds) -> &'static str {
+    match kind {
+        Kinds::Read => "read",
+        Kinds::Write => "write",
+        Kinds::Both => "atomic",
+    }
+}
+
+/// An element of `size` bytes.
+#[inline]
+pub(super) fn read(place: &Place<'_>, more: u64, size: u64) -> u64 {
+    let (data, offset) = (&place.allocation.data, place.offset + more);
+    match size {
+        1 => data.load::<u8>(offset).into(),
+        2 => data.load::<u16>(offset).into(),
+        4 => data.load::<u32>(offset).into(),
+        _ => data.load::<u64>(offset),
+    }
+}
+
+/// Stores the low `size` bytes.
+#[inline]
+pub(super) fn write(place: &Place<'_>, more: u64, size: u64, value: u64) {
+    let (data, offset) = (&place.allocation.data, place.offset + more);
+    match size {
+        1 => data.store::<u8>(offset, value as u8),
+        2 => data.store::<u16>(offset, value as u16),
+        4 => data.store::<u32>(offset, value as u32),
+        _ => data.store::<u64>(offset, value),
+    }
+}
