@@ -124,6 +124,12 @@ impl Bytes {
 
     /// Sets `len` bytes from `offset` on.
     pub fn fill(&self, offset: u64, len: u64, value: u8) {
+        // what a thread writes is a word, mostly
+        match len {
+            2 if offset.is_multiple_of(2) => return self.store(offset, u16::from_ne_bytes([value; 2])),
+            4 if offset.is_multiple_of(4) => return self.store(offset, u32::from_ne_bytes([value; 4])),
+            _ => {}
+        }
         let mut at = offset;
         for chunk in Steps::new(offset, len) {
             match chunk {
@@ -136,6 +142,14 @@ impl Bytes {
 
     /// The offset of the first of `len` bytes from `offset` on that is not `value`.
     pub fn first_other(&self, offset: u64, len: u64, value: u8) -> Option<u64> {
+        let same = match len {
+            2 if offset.is_multiple_of(2) => self.load::<u16>(offset) == u16::from_ne_bytes([value; 2]),
+            4 if offset.is_multiple_of(4) => self.load::<u32>(offset) == u32::from_ne_bytes([value; 4]),
+            _ => false,
+        };
+        if same {
+            return None;
+        }
         let mut at = offset;
         for chunk in Steps::new(offset, len) {
             let whole = chunk == 8 && self.load::<u64>(at) == u64::from_ne_bytes([value; 8]);

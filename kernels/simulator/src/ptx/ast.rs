@@ -43,6 +43,19 @@ pub enum Type {
     F64,
 }
 
+impl Type {
+    /// Size in memory.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Type::Pred | Type::B8 | Type::U8 | Type::S8 => 1,
+            Type::B16 | Type::U16 | Type::S16 | Type::F16 | Type::Bf16 => 2,
+            Type::B32 | Type::U32 | Type::S32 | Type::F16x2 | Type::Bf16x2 | Type::F32 => 4,
+            Type::B64 | Type::U64 | Type::S64 | Type::F64 => 8,
+            Type::B128 => 16,
+        }
+    }
+}
+
 /// State spaces of variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -112,7 +125,7 @@ pub struct Instruction {
     pub guard: Option<(usize, bool)>,
     /// The opcode's parts: `ld`, `global`, `v2`, `f32`. A part may hold `::`, as in `shared::cta`.
     pub opcode: Vec<String>,
-    /// In order; `d|p` is one [`Operand::Pair`].
+    /// In order; `d|p` is one [`Operand::Pair`]. The prototype of an indirect call is left out.
     pub operands: Vec<Operand>,
     /// The `.loc` in force: (file, line); line 0 means unknown.
     pub location: Option<(u32, u32)>,
@@ -154,7 +167,7 @@ pub enum Operand {
     Vector(Vec<Operand>),
     /// `%r1|%p1`.
     Pair(Box<Operand>, Box<Operand>),
-    /// `[%rd1+8]`, `[symbol+4]`, `[16]` (an [`Operand::Integer`] base).
+    /// `[%rd1+8]`, `[symbol+4]`, `[16]` (an [`Operand::Integer`] base), `[%rd1, {%r1, %r2}]` (an [`Operand::List`] base).
     Address(Box<Operand>, i64),
     /// A variable's address (`mov.u64 %rd1, symbol`), or a called function; with an offset (`symbol+8`).
     Symbol(Symbol, i64),

@@ -2,6 +2,13 @@
 //! what an instruction means is not known here.
 
 pub mod ast;
+mod cursor;
+mod function;
+mod lexer;
+mod number;
+mod operand;
 mod parse;
+mod scope;
+mod variable;
 
 pub use parse::{SyntaxError, parse};

@@ -3,6 +3,7 @@
 mod access;
 mod asynchronous;
 mod barrier;
+mod blame;
 mod block;
 pub mod clocks;
 pub mod code;

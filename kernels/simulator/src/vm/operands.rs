@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::registers::{Frame, LANES, Lane, Predicate, Reg};
+use crate::options::{Approximation, options};
 use crate::ptx::ast::{Body, Operand, Type};
 
 /// A row of either bank, for instructions whose registers may be wider than their type (`ld`, `st`, `cvt`).
@@ -24,6 +25,8 @@ enum Slot {
 /// Gives every register, constant and special register of a function a row.
 #[derive(Debug)]
 pub struct Operands<'a> {
+    /// How approximate instructions are computed.
+    pub approximation: Approximation,
     body: &'a Body,
     slots: Vec<Slot>,
     frame: Frame,
@@ -31,6 +34,7 @@ pub struct Operands<'a> {
     constants64: HashMap<u64, u32>,
     specials: HashMap<String, u32>,
     sinks: Option<[u32; 3]>,
+    carry: Option<u32>,
     arguments: u32,
 }
 
@@ -76,6 +80,7 @@ impl Operands<'_> {
         });
         let slots = slots.collect::<Result<_, String>>()?;
         Ok(Operands {
+            approximation: options().approximation,
             body,
             slots,
             arguments: frame.b64.len() as u32,
@@ -84,6 +89,7 @@ impl Operands<'_> {
             constants64: HashMap::new(),
             specials: HashMap::new(),
             sinks: None,
+            carry: None,
         })
     }
 
@@ -196,6 +202,14 @@ impl Operands<'_> {
             Operand::Sink => Ok(self.sinks()[2]),
             other => Err(format!("expected a predicate, found {other:?}")),
         }
+    }
+
+    /// The predicate that holds the carry between `add.cc`, `addc` and their like.
+    pub fn carry(&mut self) -> u32 {
+        *self.carry.get_or_insert_with(|| {
+            self.frame.predicates.push(0);
+            self.frame.predicates.len() as u32 - 1
+        })
     }
 
     /// A row with a value that only the machine knows when it runs, the address of a variable for one.

@@ -93,9 +93,8 @@ fn blend<T: Copy>(row: &mut [T; LANES], mask: Mask, values: [T; LANES]) {
         *row = values;
     } else {
         for lane in 0..LANES {
-            if mask >> lane & 1 == 1 {
-                row[lane] = values[lane];
-            }
+            // a choice rather than a branch: the compiler makes it a vector operation
+            row[lane] = if mask & (1 << lane) != 0 { values[lane] } else { row[lane] };
         }
     }
 }
