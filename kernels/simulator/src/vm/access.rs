@@ -223,7 +223,9 @@ impl Block<'_> {
                 _ => u64::update(bytes.word::<u64>(offset), modify),
             };
             drop(cursor);
-            self.pass(warp, 1 << lane, &addresses, space, scope, true);
+            if !atomic.compares || old[lane] == a[lane] & keep {
+                self.pass(warp, 1 << lane, &addresses, space, scope, true);
+            }
         }
         if let Some(target) = atomic.target {
             warp.set(group.frame, target, active, old);

@@ -47,6 +47,8 @@ impl Base {
 struct Known {
     base: Base,
     received: Option<Arc<Received>>,
+    /// What it received last: spinning threads read the same again and again.
+    latest: Option<Arc<Received>>,
     /// What the thread passes on with its next strong write, since its last fence: to its block, to all.
     fenced: [Option<Arc<Received>>; 2],
 }
@@ -73,7 +75,7 @@ pub struct Clocks {
 impl Clocks {
     /// Threads that know nothing of each other.
     pub fn new(block: u32, threads: u32) -> Self {
-        let known = Known { base: Base::Upto(0), received: None, fenced: [None, None] };
+        let known = Known { base: Base::Upto(0), received: None, latest: None, fenced: [None, None] };
         Self {
             block,
             own: vec![1; threads as usize],
@@ -227,6 +229,11 @@ impl Clocks {
 
     /// `thread` reads what a strong write passed on.
     pub fn receive(&mut self, thread: u32, passed: &Arc<Received>) {
+        let latest = &mut self.known[thread as usize].latest;
+        if latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, passed)) {
+            return;
+        }
+        *latest = Some(passed.clone());
         if let Some(clocks) = passed.get(&self.block) {
             let joined = (0..self.own.len()).map(|other| clocks[other].max(self.of(thread, other as u32)));
             self.known[thread as usize].base = Base::Each(joined.collect());
@@ -260,7 +267,7 @@ pub fn merge(into: &mut Received, from: &Received) {
             None => {
                 into.insert(*block, clocks.clone());
             }
-            Some(known) if Arc::ptr_eq(known, clocks) => {}
+            Some(known) if known.iter().zip(&**clocks).all(|(a, b)| a >= b) => {}
             Some(known) => *known = known.iter().zip(&**clocks).map(|(a, b)| *a.max(b)).collect(),
         }
     }

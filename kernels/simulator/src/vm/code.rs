@@ -128,6 +128,8 @@ pub struct Atomic {
     pub operands: [Row; 2],
     /// What is stored.
     pub modify: Modify,
+    /// Whether it is `cas`, which stores nothing if the old value is not the first operand.
+    pub compares: bool,
     /// Bytes of the word.
     pub size: u64,
     /// For whom, and whether it orders.

@@ -153,6 +153,7 @@ impl Grid<'_> {
     pub fn pass(&self, address: u64, block: Option<u32>, received: &Arc<Received>, keep: bool) {
         let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         match passed.get_mut(&(address, block)) {
+            Some(known) if Arc::ptr_eq(known, received) => {}
             Some(known) if keep => merge(Arc::make_mut(known), received),
             _ => {
                 passed.insert((address, block), received.clone());

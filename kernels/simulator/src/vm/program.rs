@@ -14,6 +14,14 @@ use crate::ptx::parse;
 pub const SHARED_SLOT_BITS: u32 = 24;
 /// Shared variables that a kernel can have.
 const SHARED_SLOTS: usize = 254;
+/// Bytes of one variable, at most; local memory of a thread is what the hardware has.
+const LARGEST: [(Space, u64); 5] = [
+    (Space::Global, 4 << 30),
+    (Space::Const, 64 << 10),
+    (Space::Shared, 1 << 20),
+    (Space::Local, 512 << 10),
+    (Space::Param, 32 << 10),
+];
 /// Bytes of local memory for the frames of device functions that a kernel calls.
 const STACK: u64 = 16 << 10;
 
@@ -76,6 +84,7 @@ impl Program {
     /// Text that is not PTX, or what is not modelled.
     pub fn load(source: &str, memory: &mut Memory) -> Result<Self, LoadError> {
         let module = parse(source).map_err(|e| LoadError { line: e.line, message: e.message })?;
+        check_sizes(&module)?;
         let mut program = Self { files: module.files.clone(), ..Self::default() };
         let mut symbols = Symbols::default();
         let mut shared = vec![(String::from("dynamic"), 0)];
@@ -211,6 +220,23 @@ impl Program {
             _ => format!("ptx:{line}"),
         }
     }
+}
+
+fn check_sizes(module: &ast::Module) -> Result<(), lower::Located> {
+    let of_functions = module.functions.iter().flat_map(|function| {
+        let locals = function.body.iter().flat_map(|body| &body.variables);
+        function.parameters.iter().chain(&function.returns).chain(locals)
+    });
+    for variable in module.variables.iter().chain(of_functions) {
+        let largest = LARGEST.iter().find(|(space, _)| *space == variable.space).map_or(0, |(_, bytes)| *bytes);
+        if variable.bytes > largest {
+            return Err((
+                0,
+                format!("{} has {} bytes, at most {largest} are possible", variable.name, variable.bytes),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Addresses of a body's shared variables, which are added to `shared`, and offsets of its local ones, by index; and bytes

@@ -39,6 +39,7 @@ impl Lowering<'_> {
             target,
             operands: [first, second],
             modify,
+            compares: operation == "cas",
             size,
             strength: (strength, scope),
         })))

@@ -1,0 +1,180 @@
+//! Moving: `mov`, `selp`, `slct`, and addresses between state spaces.
+
+use super::lowering::{Lowered, Lowering, bits, compute, lanes, set_bits, zip};
+use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
+use crate::ptx::ast::Operand;
+use crate::vm::code::Op;
+use crate::vm::registers::{LANES, Lane};
+
+/// Bits of a type's values.
+fn width(it: &Lowering<'_, '_>, ty: &str) -> Result<u32, String> {
+    match ty {
+        "b16" | "u16" | "s16" | "f16" | "bf16" => Ok(16),
+        "b32" | "u32" | "s32" | "f32" | "f16x2" | "bf16x2" => Ok(32),
+        "b64" | "u64" | "s64" | "f64" => Ok(64),
+        _ => it.unmodelled(ty),
+    }
+}
+
+/// `None` for what the machine alone knows: addresses, clocks, and other special registers of 64 bits.
+pub(super) fn copy(it: &mut Lowering<'_, '_>) -> Result<Option<Op>, String> {
+    let ty = it.ty();
+    it.expect(2)?;
+    if ty == "pred" {
+        let (d, a) = (it.predicate_target()?, it.predicate(1)?);
+        return compute(move |frame, mask| {
+            let value = a.get(frame);
+            frame.set_predicate(d, mask, value);
+        })
+        .map(Some);
+    }
+    let width = width(it, ty)?;
+    match (it.operand(0)?, it.operand(1)?) {
+        (_, Operand::Symbol(..)) => return Ok(None),
+        (_, Operand::Special(name))
+            if width == 64 || name.starts_with("%clock") || name.starts_with("%globaltimer") =>
+        {
+            return Ok(None);
+        }
+        (Operand::Vector(parts), _) => unpack(it, parts, width),
+        (_, Operand::Vector(parts)) => pack(it, parts, width),
+        _ => match width {
+            16 => it.unary(|a: u16| a),
+            32 => it.unary(|a: u32| a),
+            _ => it.unary(|a: u64| a),
+        },
+    }
+    .map(Some)
+}
+
+/// `mov.b32 d, {%rs1, %rs2}`: the first part is the lowest.
+fn pack(it: &mut Lowering<'_, '_>, parts: &[Operand], width: u32) -> Lowered {
+    let part = part_width(it, parts, width)?;
+    let rows = parts.iter().map(|operand| it.operands.source_row(operand, part));
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    let d = it.operands.target_row(it.operand(0)?)?;
+    compute(move |frame, mask| {
+        let mut values = [0; LANES];
+        for (i, &row) in rows.iter().enumerate() {
+            values = zip(values, bits(frame, row), |value, bits| value | bits << (i as u32 * part));
+        }
+        set_bits(frame, d, mask, values);
+    })
+}
+
+/// `mov.b64 {%r1, _}, a`.
+fn unpack(it: &mut Lowering<'_, '_>, parts: &[Operand], width: u32) -> Lowered {
+    let part = part_width(it, parts, width)?;
+    let rows = parts.iter().map(|operand| it.operands.target_row(operand)).collect::<Result<Vec<_>, _>>()?;
+    let a = it.operands.source_row(it.operand(1)?, width)?;
+    compute(move |frame, mask| {
+        let values = bits(frame, a);
+        for (i, &row) in rows.iter().enumerate() {
+            let value = |bits: u64| bits >> (i as u32 * part) & (u64::MAX >> (64 - part));
+            set_bits(frame, row, mask, super::lowering::map(values, value));
+        }
+    })
+}
+
+/// Bits of each of the parts that make up `width` bits; all registers have to be of their sizes.
+fn part_width(it: &Lowering<'_, '_>, parts: &[Operand], width: u32) -> Result<u32, String> {
+    let part = width / parts.len().max(1) as u32;
+    if part * parts.len() as u32 != width || ![8, 16, 32].contains(&part) {
+        return Err(format!("{it}: {} parts do not make up {width} bits", parts.len()));
+    }
+    let whole = [it.operand(0)?, it.operand(1)?].into_iter().map(|operand| (operand, width));
+    for (operand, bits) in whole.chain(parts.iter().map(|operand| (operand, part))) {
+        if matches!(operand, Operand::Register(_)) && it.operands.width(operand)? != bits {
+            return Err(format!("{it}: expected a register of {bits} bits, found {}", it.operands.width(operand)?));
+        }
+    }
+    Ok(part)
+}
+
+/// `selp`: by a predicate.
+pub(super) fn select(it: &mut Lowering<'_, '_>) -> Lowered {
+    let ty = it.ty();
+    match width(it, ty)? {
+        16 => select_of::<u16>(it),
+        32 => select_of::<u32>(it),
+        _ => select_of::<u64>(it),
+    }
+}
+
+fn select_of<T: Lane>(it: &mut Lowering<'_, '_>) -> Lowered {
+    it.expect(4)?;
+    let (d, a, b, p) = (it.target::<T>()?, it.source::<T>(1)?, it.source::<T>(2)?, it.predicate(3)?);
+    compute(move |frame, mask| {
+        let (a, b, p) = (T::get(frame, a), T::get(frame, b), p.get(frame));
+        T::set(frame, d, mask, std::array::from_fn(|lane| if p & (1 << lane) != 0 { a[lane] } else { b[lane] }));
+    })
+}
+
+/// `slct`: by a sign.
+pub(super) fn select_by_sign(it: &mut Lowering<'_, '_>) -> Lowered {
+    let by = it.ty();
+    let ftz = by == "f32" && it.take("ftz");
+    let ty = it.ty();
+    match (width(it, ty)?, by) {
+        (16, "s32") => it.ternary(|a: u16, b: u16, c: i32| if c >= 0 { a } else { b }),
+        (32, "s32") => it.ternary(|a: u32, b: u32, c: i32| if c >= 0 { a } else { b }),
+        (64, "s32") => it.ternary(|a: u64, b: u64, c: i32| if c >= 0 { a } else { b }),
+        (16, "f32") => it.ternary(move |a: u16, b: u16, c| if at_least_zero(c, ftz) { a } else { b }),
+        (32, "f32") => it.ternary(move |a: u32, b: u32, c| if at_least_zero(c, ftz) { a } else { b }),
+        (64, "f32") => it.ternary(move |a: u64, b: u64, c| if at_least_zero(c, ftz) { a } else { b }),
+        _ => it.unmodelled(by),
+    }
+}
+
+fn at_least_zero(value: f32, ftz: bool) -> bool {
+    value >= 0.0 || (ftz && value.is_subnormal())
+}
+
+/// The window of generic addresses that a state space is seen through; global memory has none.
+fn window(it: &mut Lowering<'_, '_>) -> Result<Option<u64>, String> {
+    it.choose(&[
+        ("global", None),
+        ("const", None),
+        ("shared", Some(SHARED_WINDOW)),
+        ("shared::cta", Some(SHARED_WINDOW)),
+        ("local", Some(LOCAL_WINDOW)),
+        ("param", Some(PARAM_WINDOW)),
+        ("param::entry", Some(PARAM_WINDOW)),
+    ])
+}
+
+/// `cvta`. Addresses of parameters are generic ones from the start.
+pub(super) fn convert_address(it: &mut Lowering<'_, '_>) -> Lowered {
+    let to = it.take("to");
+    let base = match window(it)? {
+        Some(PARAM_WINDOW) | None => 0,
+        Some(base) => base,
+    };
+    if !it.take("u64") {
+        return it.unmodelled(it.last());
+    }
+    match to {
+        true => it.unary(move |a: u64| a.wrapping_sub(base)),
+        false => it.unary(move |a: u64| a.wrapping_add(base)),
+    }
+}
+
+/// `isspacep`. Constants lie in global memory here, so that nobody can tell.
+pub(super) fn is_space(it: &mut Lowering<'_, '_>) -> Lowered {
+    if it.take("const") {
+        return it.unmodelled("const");
+    }
+    let window = window(it)?;
+    it.expect(2)?;
+    let (p, a) = (it.predicate_target()?, it.source::<u64>(1)?);
+    let inside = |address: u64, base: u64| address.wrapping_sub(base) >> 32 == 0;
+    let test = move |address: u64| match window {
+        Some(base) => inside(address, base),
+        None => ![SHARED_WINDOW, LOCAL_WINDOW, PARAM_WINDOW].iter().any(|&base| inside(address, base)),
+    };
+    compute(move |frame, mask| {
+        let a = u64::get(frame, a);
+        let value = lanes(mask).fold(0, |value, lane| value | u32::from(test(a[lane])) << lane);
+        frame.set_predicate(p, mask, value);
+    })
+}
