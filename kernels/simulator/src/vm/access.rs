@@ -1,5 +1,7 @@
 //! Loads, stores and atomics: where an address leads, and what is checked there.
 
+use std::sync::Arc;
+
 use super::block::{Block, Stop};
 use super::clocks::Scope;
 use super::code::{self, Access, Atomic, Space, Strength};
@@ -260,13 +262,14 @@ impl Block<'_> {
         for lane in lanes_of(lanes) {
             let thread = warp.index * LANES as u32 + lane as u32;
             let (address, only) = key(space, addresses[lane]);
-            if scope == Scope::Gpu
-                && !only
-                && let Some(passed) = self.clocks.passes(thread, Scope::Gpu)
-            {
+            let [of_block, of_all] = [Scope::Block, Scope::Gpu].map(|scope| self.clocks.passes(thread, scope));
+            let of_all = of_all.filter(|_| scope == Scope::Gpu && !only);
+            if let Some(passed) = of_all {
                 self.grid.pass(address, None, passed, keep);
             }
-            if let Some(passed) = self.clocks.passes(thread, Scope::Block) {
+            if let Some(passed) = of_block
+                && !of_all.is_some_and(|all| Arc::ptr_eq(all, passed))
+            {
                 self.grid.pass(address, Some(self.index), passed, keep);
             }
         }

@@ -48,7 +48,7 @@ struct Known {
     base: Base,
     received: Option<Arc<Received>>,
     /// What it received last: spinning threads read the same again and again.
-    latest: Option<Arc<Received>>,
+    latest: [Option<Arc<Received>>; 2],
     /// What the thread passes on with its next strong write, since its last fence: to its block, to all.
     fenced: [Option<Arc<Received>>; 2],
 }
@@ -75,7 +75,7 @@ pub struct Clocks {
 impl Clocks {
     /// Threads that know nothing of each other.
     pub fn new(block: u32, threads: u32) -> Self {
-        let known = Known { base: Base::Upto(0), received: None, latest: None, fenced: [None, None] };
+        let known = Known { base: Base::Upto(0), received: None, latest: [None, None], fenced: [None, None] };
         Self {
             block,
             own: vec![1; threads as usize],
@@ -230,10 +230,11 @@ impl Clocks {
     /// `thread` reads what a strong write passed on.
     pub fn receive(&mut self, thread: u32, passed: &Arc<Received>) {
         let latest = &mut self.known[thread as usize].latest;
-        if latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, passed)) {
+        if latest.iter().flatten().any(|latest| Arc::ptr_eq(latest, passed)) {
             return;
         }
-        *latest = Some(passed.clone());
+        latest.swap(0, 1);
+        latest[0] = Some(passed.clone());
         if let Some(clocks) = passed.get(&self.block) {
             let joined = (0..self.own.len()).map(|other| clocks[other].max(self.of(thread, other as u32)));
             self.known[thread as usize].base = Base::Each(joined.collect());
