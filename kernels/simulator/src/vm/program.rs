@@ -128,7 +128,8 @@ impl Program {
             let mut bytes = variable.initial.clone();
             bytes.resize(variable.bytes as usize, 0);
             for (position, symbol, offset, _) in &variable.relocations {
-                let target = symbols.global.get(symbol);
+                let function = module.functions.iter().position(|function| function.name == *symbol);
+                let target = symbols.global.get(symbol).copied().or(function.map(code_address));
                 let target = target.ok_or_else(|| (0, format!("{}: {symbol} has no address", variable.name)))?;
                 let slot = bytes.get_mut(*position as usize..*position as usize + 8);
                 let slot = slot.ok_or_else(|| (0, format!("{}: {symbol} does not fit", variable.name)))?;
@@ -220,6 +221,11 @@ impl Program {
             _ => format!("ptx:{line}"),
         }
     }
+}
+
+/// What a pointer to a function holds: no memory is there, and calls through it are not modelled.
+fn code_address(function: usize) -> u64 {
+    (function as u64 + 1) * 16
 }
 
 fn check_sizes(module: &ast::Module) -> Result<(), lower::Located> {

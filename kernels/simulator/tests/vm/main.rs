@@ -1,5 +1,6 @@
 //! The machine on hand-written PTX: what needs no compiler. The corpus runs what compilers make.
 
+mod broken;
 mod checks;
 #[path = "../common/mod.rs"]
 mod common;
