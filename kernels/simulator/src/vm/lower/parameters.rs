@@ -144,6 +144,9 @@ impl Lowering<'_> {
         let index = *self.symbols.functions.get(name).ok_or_else(|| format!("{name} has no body in this module"))?;
         let callee = self.module.functions.iter().find(|f| f.name == name && f.body.is_some());
         let callee = callee.ok_or_else(|| format!("{name} is not there"))?;
+        if callee.is_kernel {
+            return Err(format!("{name} is a kernel"));
+        }
         let (parameters, results) = signature(callee);
         let first = register_rows(callee);
         let mut copies = |operands: &[Operand], variables: &[Variable], rows: &[u32]| {
@@ -153,6 +156,9 @@ impl Lowering<'_> {
             let mut copies = Vec::new();
             for ((operand, variable), row) in operands.iter().zip(variables).zip(rows) {
                 let here = self.argument_row(operand)?;
+                if self.argument_bytes(operand) != Some(variable.bytes) {
+                    return Err(format!("{name} takes {} bytes as {}", variable.bytes, variable.name));
+                }
                 copies.extend((0..variable.bytes.div_ceil(8) as u32).map(|i| (here + i, first + row + i)));
             }
             Ok(copies)
@@ -168,6 +174,13 @@ impl Lowering<'_> {
                 self.variable_rows(symbol).map(|v| v.0).ok_or_else(|| format!("{symbol:?} is not in parameter space"))
             }
             other => Err(format!("expected a variable in parameter space, found {other:?}")),
+        }
+    }
+
+    fn argument_bytes(&self, operand: &Operand) -> Option<u64> {
+        match operand {
+            Operand::Symbol(symbol, 0) => self.variable_rows(symbol).map(|rows| rows.1),
+            _ => None,
         }
     }
 
