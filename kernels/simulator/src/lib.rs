@@ -10,12 +10,19 @@
 //! vm/         syntax tree to code; warps, blocks, grids
 //! compute/    what instructions without memory do to registers
 //! memory/     device memory: allocations, what was written, who touched it last
+//! cublas_lt/  the stand-in of cuBLASLt: matrix products with epilogues
+//! cudnn/      the stand-in of cuDNN: convolutions
+//! vendor/     what those two share
 //! ```
 
 pub mod compute;
+pub mod cublas_lt;
+pub mod cudnn;
 pub mod driver;
 pub mod findings;
 pub mod memory;
 pub mod options;
 pub mod ptx;
+pub mod report;
+pub mod vendor;
 pub mod vm;

@@ -132,7 +132,9 @@ impl Memory {
             None => Err(Fault::Unknown),
             Some(Slot::Freed(size)) => Err(Fault::Freed(start, *size)),
             Some(Slot::Live(allocation)) => match address.checked_sub(start) {
-                Some(offset) if offset + bytes <= allocation.bytes => Ok((allocation, offset)),
+                Some(offset) if offset.checked_add(bytes).is_some_and(|end| end <= allocation.bytes) => {
+                    Ok((allocation, offset))
+                }
                 _ => Err(Fault::OutOfBounds(start, allocation.bytes)),
             },
         }
