@@ -16,9 +16,16 @@ const FOLDERS: [&str; 11] =
 /// Files that are data or copied as they are.
 const DATA: [&str; 5] = ["tests/goldens/", "train/assets/", "train/tests/data/jpeg/", "Cargo.lock", "LICENSE"];
 
-/// The only files with unchecked code.
-const UNCHECKED: [&str; 3] =
-    ["kernels/src/gemm.rs", "kernels/src/conv2d/winograd.rs", "kernels/src/conv2d/winograd_transforms.rs"];
+/// The only files, or folders of files, with unchecked code.
+const UNCHECKED: [&str; 4] = [
+    "kernels/src/gemm.rs",
+    "kernels/src/conv2d/winograd.rs",
+    "kernels/src/conv2d/winograd_transforms.rs",
+    "kernels/simulator/",
+];
+
+/// What declares C entry points: they are as their library documents them, and what they do unchecked has its own reason.
+const ENTRY_POINT: [&str; 2] = [concat!("#[un", "safe(no_mangle)]"), concat!("un", "safe extern \"C\" fn")];
 
 /// Ops that are their own definition.
 const WITHOUT_REFERENCE: [(&str, &str); 2] = [
@@ -207,11 +214,12 @@ fn unchecked_code_is_in_few_places_and_explained() {
     for s in sources().iter().filter(|s| s.path.ends_with(".rs")) {
         let lines: Vec<&str> = s.text.lines().map(str::trim).collect();
         for (i, line) in lines.iter().enumerate() {
-            if !has_word(line.split("//").next().unwrap(), keyword) {
+            let code = line.split("//").next().unwrap().to_owned();
+            if !has_word(&ENTRY_POINT.iter().fold(code, |code, part| code.replace(part, "")), keyword) {
                 continue;
             }
             let above = lines[..i].iter().rev().take_while(|line| line.starts_with("//") || line.starts_with("#["));
-            if !UNCHECKED.contains(&s.path.as_str()) {
+            if !UNCHECKED.iter().any(|path| s.path.starts_with(path)) {
                 violations.push(format!("{}:{}: not one of {UNCHECKED:?}", s.path, i + 1));
             } else if !above.into_iter().any(|line| line.contains("SAFETY:") || line.contains("# Safety")) {
                 violations.push(format!("{}:{}: no SAFETY line above", s.path, i + 1));
@@ -261,7 +269,7 @@ fn files_are_short_finished_and_at_home_anywhere() {
 
 #[test]
 fn documents_point_at_what_exists() {
-    let command = "cargo test --workspace";
+    let command = "scripts/test";
     let mut violations = Vec::new();
     for path in ["README.md", "CONTRIBUTING.md", ".ci/run"] {
         if !read(path).lines().any(|line| line.starts_with(command)) {

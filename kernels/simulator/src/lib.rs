@@ -12,7 +12,8 @@
 //! memory/     device memory: allocations, what was written, who touched it last
 //! cublas_lt/  the stand-in of cuBLASLt: matrix products with epilogues
 //! cudnn/      the stand-in of cuDNN: convolutions
-//! vendor/     what those two share
+//! nccl/       the stand-in of NCCL: collectives between processes of one machine
+//! vendor/     what cublas_lt and cudnn share
 //! ```
 
 pub mod compute;
@@ -21,6 +22,7 @@ pub mod cudnn;
 pub mod driver;
 pub mod findings;
 pub mod memory;
+pub mod nccl;
 pub mod options;
 pub mod ptx;
 pub mod report;

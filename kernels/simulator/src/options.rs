@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// How approximate instructions (`ex2.approx`, `rcp.approx`, ...) are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Options {
     pub report: Option<PathBuf>,
     /// `MDETR_SIM_LIMIT`: instructions that a warp may run in one launch before it counts as endless.
     pub limit: u64,
+    /// `MDETR_SIM_PATIENCE`: seconds that a process of an NCCL communicator waits for another.
+    pub patience: Duration,
 }
 
 impl Default for Options {
@@ -41,6 +44,7 @@ impl Default for Options {
             compute_capability: 90,
             report: None,
             limit: 100_000_000,
+            patience: Duration::from_secs(300),
         }
     }
 }
@@ -88,6 +92,7 @@ impl Options {
             compute_capability: compute_capability as u32,
             report: variable("MDETR_SIM_REPORT").map(PathBuf::from),
             limit: number("MDETR_SIM_LIMIT", default.limit)?,
+            patience: Duration::from_secs(number("MDETR_SIM_PATIENCE", default.patience.as_secs())?),
         })
     }
 }

@@ -75,6 +75,7 @@ pub unsafe extern "C" fn mdetr_sim_free_report(report: *mut c_char) {
 }
 
 /// Runs when the process ends or unloads the library.
+// SAFETY: the section holds pointers to C functions without arguments, and this is one.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static AT_EXIT: extern "C" fn() = at_exit;

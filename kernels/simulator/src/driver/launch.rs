@@ -119,6 +119,8 @@ impl Driver {
         answer
     }
 
+    /// # Safety
+    /// `parameters` points to a pointer to each parameter of the kernel, as `cuLaunchKernel` asks for.
     unsafe fn submit_launch(
         &mut self,
         function: CUfunction,

@@ -164,6 +164,7 @@ impl Spec {
         };
         let integer = "dixXou".contains(conversion);
         let missing = if integer { self.precision.unwrap_or(0).saturating_sub(digits.len()) } else { 0 };
+        let digits = if "EFG".contains(conversion) { digits.to_uppercase() } else { digits };
         let sign = match (negative, conversion) {
             (true, _) => "-",
             (_, "x" | "X" | "o" | "u") => "",
@@ -232,7 +233,7 @@ mod tests {
                 "1.500000 -0.01    3.142|1.234568e+04|1e-05 0.1 1e+06",
             ),
             ("%s %c %*d end%", &[0, 65, 4, 7], "text A    7 end%"),
-            ("%f %05.1f", &[f(f64::INFINITY), f(-2.5)], "inf -02.5"),
+            ("%f %05.1f %E %G", &[f(f64::INFINITY), f(-2.5), f(0.5), f(f64::NAN)], "inf -02.5 5.000000E-01 NAN"),
         ] {
             assert_eq!(text(format, values), expected, "{format}");
         }

@@ -41,6 +41,13 @@ macro_rules! arg {
 
 arg!(i8, u8, i16, u16, i32, u32, i64, u64, f32, f64, [f32; 4], half::f16, half::bf16);
 
+impl Arg {
+    /// A struct.
+    pub fn of<T: Pod>(value: &T) -> Self {
+        Self(bytemuck::bytes_of(value).to_vec())
+    }
+}
+
 impl From<&Buffer> for Arg {
     fn from(buffer: &Buffer) -> Self {
         buffer.address.into()

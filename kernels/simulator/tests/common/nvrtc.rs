@@ -21,7 +21,7 @@ const VERSIONS: [&str; 2] = ["12.9", "13"];
 const ARCHITECTURES: [u32; 2] = [80, 90];
 
 fn folder(version: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nvrtc").join(version)
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("nvrtc").join(version)
 }
 
 /// Versions whose wheels are there; says once which are not.

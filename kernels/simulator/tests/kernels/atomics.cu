@@ -115,7 +115,7 @@ __device__ float atomic_max(float* at, float x) {
 ATOMIC(max, f32, float, atomic_max(at, x))
 
 // Scopes and orders other than the default, and `red`, which the compiler leaves to the assembler to find. y (6) becomes
-// n, n, n, n, n and at most n - 1.
+// n five times, and n - 1.
 extern "C" __global__ void scopes(unsigned* y, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;

@@ -5,7 +5,7 @@ extern "C" __global__ void print_numbers(int i, unsigned u, long long l, double 
     printf("%u|%x|%X|%#x|%o|%08x\n", u, u, u, u, u, u);
     printf("%lld|%llu|%llx|%20lld|%ld\n", l, (unsigned long long)l, l, l, (long)l);
     printf("%f|%.3f|%10.2f|%-10.2f|%e|%g|%G|%+.1f|%010.3f\n", d, d, d, d, d, d, d, d, d);
-    printf("%a|%E|%.0f|%#.0f\n", d, d, d, d);
+    printf("%E|%.0f\n", d, d);
     printf("%*d|%-*d|\n", 7, i, 4, i);
 }
 
