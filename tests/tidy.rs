@@ -24,6 +24,9 @@ const UNCHECKED: [&str; 4] = [
     "kernels/simulator/",
 ];
 
+/// Tests that call C functions as programs with mistakes do.
+const BREAKS_CONTRACTS: &str = "kernels/simulator/tests/";
+
 /// What declares C entry points: they are as their library documents them, and what they do unchecked has its own reason.
 const ENTRY_POINT: [&str; 2] = [concat!("#[un", "safe(no_mangle)]"), concat!("un", "safe extern \"C\" fn")];
 
@@ -221,7 +224,9 @@ fn unchecked_code_is_in_few_places_and_explained() {
             let above = lines[..i].iter().rev().take_while(|line| line.starts_with("//") || line.starts_with("#["));
             if !UNCHECKED.iter().any(|path| s.path.starts_with(path)) {
                 violations.push(format!("{}:{}: not one of {UNCHECKED:?}", s.path, i + 1));
-            } else if !above.into_iter().any(|line| line.contains("SAFETY:") || line.contains("# Safety")) {
+            } else if !s.path.starts_with(BREAKS_CONTRACTS)
+                && !above.into_iter().any(|line| line.contains("SAFETY:") || line.contains("# Safety"))
+            {
                 violations.push(format!("{}:{}: no SAFETY line above", s.path, i + 1));
             }
         }

@@ -105,8 +105,8 @@ pub(super) unsafe fn call(arguments: &Arguments) -> Result<LibraryCall, Refusal>
         format!("the workspace is at {workspace:#x}, expected a multiple of {WORKSPACE_ALIGNMENT}")
     })?;
     // SAFETY: the caller vouches for its pointers.
-    let [alpha, beta] =
-        unsafe { [scalar(&problem, arguments.alpha, "alpha")?, scalar(&problem, arguments.beta, "beta")?] };
+    let scalars = unsafe { [scalar(&problem, arguments.alpha, "alpha")?, scalar(&problem, arguments.beta, "beta")?] };
+    let [alpha, beta] = scalars;
 
     let of = |index: usize| problem.matrices[index].regions(addresses[index], problem.batch);
     let mut reads = [of(0), of(1)].concat();

@@ -77,6 +77,7 @@ impl Bytes {
     ///
     /// # Panics
     /// If it is not inside.
+    #[inline]
     pub fn word<T: Word>(&self, offset: u64) -> &T::Atomic {
         assert!(offset.is_multiple_of(T::SIZE) && offset + T::SIZE <= self.len(), "{offset} of {} bytes", self.len());
         // SAFETY: inside and aligned, as just checked; integers and their atomics have the same size and alignment, and
@@ -123,6 +124,7 @@ impl Bytes {
     }
 
     /// Sets `len` bytes from `offset` on.
+    #[inline]
     pub fn fill(&self, offset: u64, len: u64, value: u8) {
         // what a thread writes is a word, mostly
         match len {
@@ -141,6 +143,7 @@ impl Bytes {
     }
 
     /// The offset of the first of `len` bytes from `offset` on that is not `value`.
+    #[inline]
     pub fn first_other(&self, offset: u64, len: u64, value: u8) -> Option<u64> {
         let same = match len {
             2 if offset.is_multiple_of(2) => self.load::<u16>(offset) == u16::from_ne_bytes([value; 2]),

@@ -125,6 +125,7 @@ impl Memory {
     ///
     /// # Errors
     /// If they are not all inside of one that lives.
+    #[inline]
     pub fn find(&self, address: u64, bytes: u64) -> Result<(&Arc<Allocation>, u64), Fault> {
         let index = slot(address).ok_or(Fault::Unknown)?;
         let start = ((index as u64 + 1) << SLOT_BITS) + START;

@@ -49,6 +49,7 @@ pub(super) enum Kinds {
 
 impl Block<'_> {
     /// Where an address leads.
+    #[inline]
     fn place(&self, space: Space, address: u64, bytes: u64, thread: u32) -> Result<Place<'_>, (Fault, Space)> {
         const WINDOW: u64 = 1 << 32;
         match space {
@@ -96,6 +97,7 @@ impl Block<'_> {
     }
 
     /// Checks an access of a lane, up to races.
+    #[inline]
     pub(super) fn checked<'a>(
         &'a self,
         actor: Actor<'_>,
