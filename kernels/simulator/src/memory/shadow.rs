@@ -35,7 +35,6 @@ struct Write {
     block: u32,
     clock: u32,
     thread: u16,
-    strong: bool,
 }
 
 /// Whom the mask of [`Reads`] names.
@@ -64,7 +63,9 @@ struct Reads {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
-    write: Write,
+    weak: Write,
+    /// The last strong write since: it does not hide a weak one from other strong accesses.
+    strong: Write,
     reads: Reads,
 }
 
@@ -74,15 +75,15 @@ impl Cell {
         match access {
             Access::Read => self.reads = Reads { work: work.id, readers: Readers::Blocks, ..Reads::default() },
             Access::Write => {
-                *self = Self { write: Write { work: work.id, ..Write::default() }, reads: Reads::default() };
+                *self = Self { weak: Write { work: work.id, ..Write::default() }, ..Self::default() };
             }
         }
         rival
     }
 
     fn rival_work(&self, access: Access, work: &Work) -> Option<Rival> {
-        if !work.after(self.write.work) {
-            return Some(Rival::Work(self.write.work, Access::Write));
+        if let Some(write) = [self.weak, self.strong].into_iter().find(|write| !work.after(write.work)) {
+            return Some(Rival::Work(write.work, Access::Write));
         }
         (access == Access::Write && !work.after(self.reads.work))
             .then_some(Rival::Work(self.reads.work, Access::Read))
@@ -132,26 +133,33 @@ impl Cell {
     #[inline]
     fn write(&mut self, touch: Touch, work: &Work, clocks: &Clocks) -> Option<Rival> {
         let rival = self.rival_writer(touch, work, clocks).or_else(|| self.rival_reader(touch, work, clocks));
-        self.write = Write {
+        let write = Write {
             work: work.id,
             block: clocks.block(),
             clock: clocks.now(touch.thread),
             thread: touch.thread as u16,
-            strong: touch.strong,
         };
+        if touch.strong {
+            self.strong = write;
+        } else {
+            (self.weak, self.strong) = (write, Write::default());
+        }
         self.reads = Reads::default();
         rival
     }
 
     #[inline]
     fn rival_writer(&self, touch: Touch, work: &Work, clocks: &Clocks) -> Option<Rival> {
-        let write = &self.write;
-        if write.work != work.id {
-            return (!work.after(write.work)).then_some(Rival::Work(write.work, Access::Write));
-        }
-        let thread = u32::from(write.thread);
-        let ordered = (write.strong && touch.strong) || clocks.knows(touch.thread, write.block, thread, write.clock);
-        (!ordered).then_some(Rival::Thread(write.block, thread, Access::Write))
+        let rival = |write: &Write| {
+            if write.work != work.id {
+                return (!work.after(write.work)).then_some(Rival::Work(write.work, Access::Write));
+            }
+            let thread = u32::from(write.thread);
+            let ordered = clocks.knows(touch.thread, write.block, thread, write.clock);
+            (!ordered).then_some(Rival::Thread(write.block, thread, Access::Write))
+        };
+        let strong = if touch.strong && self.strong.work == work.id { None } else { rival(&self.strong) };
+        rival(&self.weak).or(strong)
     }
 
     fn rival_reader(&self, touch: Touch, work: &Work, clocks: &Clocks) -> Option<Rival> {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::block::{Block, Stop};
-use super::clocks::Scope;
+use super::clocks::{Received, Scope};
 use super::code::{self, Access, Atomic, Space, Strength};
+use super::launch::Key;
 use super::program::SHARED_SLOT_BITS;
 use super::registers::{LANES, Mask};
 use super::warp::{Group, Warp, lanes_of};
@@ -181,15 +182,19 @@ impl Block<'_> {
             lanes_of(active).for_each(|lane| self.clocks.fence(Actor { warp, group, lane }.thread(), scope));
         }
         let strong = strength != Strength::Weak;
-        if strong {
-            self.pass(warp, active, &addresses, access.address.space, scope, false);
-        }
         let mut cursor = Cursor::default();
         for lane in lanes_of(active) {
             let at = (access.address.space, addresses[lane], bytes);
-            let place = self.checked(Actor { warp, group, lane }, at, Kinds::Write, strong, &mut cursor)?;
-            for (element, row) in values.iter().enumerate().take(access.rows.len()) {
-                write(&place, element as u64 * access.size, access.size, row[lane]);
+            let actor = Actor { warp, group, lane };
+            let place = self.checked(actor, at, Kinds::Write, strong, &mut cursor)?;
+            let store = || {
+                for (element, row) in values.iter().enumerate().take(access.rows.len()) {
+                    write(&place, element as u64 * access.size, access.size, row[lane]);
+                }
+            };
+            match self.passes(actor, access.address.space, addresses[lane], scope) {
+                keys if strong && !keys.is_empty() => self.grid.pass(&keys, false, || (store(), true)),
+                _ => store(),
             }
         }
         Ok(())
@@ -214,22 +219,29 @@ impl Block<'_> {
         let mut old = [0; LANES];
         let first = if self.grid.options.seed == 0 { 0 } else { self.random() as usize % LANES };
         for lane in (0..LANES).map(|turn| (first + turn) % LANES).filter(|lane| active >> lane & 1 == 1) {
-            // one after another: a lane receives what the one before passed on
-            self.receive(warp, 1 << lane, &addresses, space);
             let mut cursor = Cursor::default();
             let at = (space, addresses[lane], atomic.size);
-            let place = self.checked(Actor { warp, group, lane }, at, Kinds::Both, true, &mut cursor)?;
+            let actor = Actor { warp, group, lane };
+            let place = self.checked(actor, at, Kinds::Both, true, &mut cursor)?;
             let modify = |old| (atomic.modify)(old, a[lane] & keep, b[lane] & keep) & keep;
             let (bytes, offset) = (&place.allocation.data, place.offset);
-            old[lane] = match atomic.size {
+            let update = || match atomic.size {
                 2 => u16::update(bytes.word::<u16>(offset), |old| modify(old.into()) as u16).into(),
                 4 => u32::update(bytes.word::<u32>(offset), |old| modify(old.into()) as u32).into(),
                 _ => u64::update(bytes.word::<u64>(offset), modify),
             };
+            let keys = self.passes(actor, space, addresses[lane], scope);
+            old[lane] = if keys.is_empty() {
+                update()
+            } else {
+                self.grid.pass(&keys, true, || {
+                    let old = update();
+                    (old, !atomic.compares || old == a[lane] & keep)
+                })
+            };
             drop(cursor);
-            if !atomic.compares || old[lane] == a[lane] & keep {
-                self.pass(warp, 1 << lane, &addresses, space, scope, true);
-            }
+            // one after another: a lane receives what the one before passed on
+            self.receive(warp, 1 << lane, &addresses, space);
         }
         if let Some(target) = atomic.target {
             warp.set(group.frame, target, active, old);
@@ -259,22 +271,14 @@ impl Block<'_> {
         }
     }
 
-    /// Strong writes pass on what was fenced before them.
-    fn pass(&mut self, warp: &Warp, lanes: Mask, addresses: &[u64; LANES], space: Space, scope: Scope, keep: bool) {
-        for lane in lanes_of(lanes) {
-            let thread = warp.index * LANES as u32 + lane as u32;
-            let (address, only) = key(space, addresses[lane]);
-            let [of_block, of_all] = [Scope::Block, Scope::Gpu].map(|scope| self.clocks.passes(thread, scope));
-            let of_all = of_all.filter(|_| scope == Scope::Gpu && !only);
-            if let Some(passed) = of_all {
-                self.grid.pass(address, None, passed, keep);
-            }
-            if let Some(passed) = of_block
-                && !of_all.is_some_and(|all| Arc::ptr_eq(all, passed))
-            {
-                self.grid.pass(address, Some(self.index), passed, keep);
-            }
-        }
+    /// What a strong write passes on, of what was fenced before it, and to whom.
+    fn passes(&self, actor: Actor<'_>, space: Space, address: u64, scope: Scope) -> Vec<(Key, &Arc<Received>)> {
+        let (address, only) = key(space, address);
+        let [of_block, of_all] = [Scope::Block, Scope::Gpu].map(|scope| self.clocks.passes(actor.thread(), scope));
+        let of_all = of_all.filter(|_| scope == Scope::Gpu && !only);
+        let of_block = of_block.filter(|passed| !of_all.is_some_and(|all| Arc::ptr_eq(all, passed)));
+        let of_all = of_all.map(|passed| ((address, None), passed));
+        of_all.into_iter().chain(of_block.map(|passed| ((address, Some(self.index)), passed))).collect()
     }
 }
 

@@ -42,8 +42,11 @@ pub struct Outcome {
     pub touched: Vec<u64>,
 }
 
-/// What strong writes passed on, by address; and by block, where it reaches no further.
-type Passed = HashMap<(u64, Option<u32>), Arc<Received>>;
+/// An address, and a block where what is passed on there reaches no further.
+pub(super) type Key = (u64, Option<u32>);
+
+/// What strong writes passed on.
+type Passed = HashMap<Key, Arc<Received>>;
 
 /// What the blocks of a launch share.
 pub(super) struct Grid<'a> {
@@ -149,20 +152,26 @@ impl Grid<'_> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).0.printed.push_str(text);
     }
 
-    /// A strong write at `address` passes something on, besides what was passed on there before if it is part of an atomic.
-    pub fn pass(&self, address: u64, block: Option<u32>, received: &Arc<Received>, keep: bool) {
+    /// A strong write passes something on to all that read it at these keys. It has to be done by `write`, which says whether
+    /// it wrote at all; nobody receives in between.
+    pub fn pass<R>(&self, keys: &[(Key, &Arc<Received>)], keep: bool, write: impl FnOnce() -> (R, bool)) -> R {
         let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        match passed.get_mut(&(address, block)) {
-            Some(known) if Arc::ptr_eq(known, received) => {}
-            Some(known) if keep => merge(Arc::make_mut(known), received),
-            _ => {
-                passed.insert((address, block), received.clone());
+        self.has_passed.store(true, Relaxed);
+        let (result, wrote) = write();
+        for (key, received) in keys.iter().filter(|_| wrote) {
+            match passed.get_mut(key) {
+                Some(known) if Arc::ptr_eq(known, received) => {}
+                // an atomic goes on with what was passed on there before
+                Some(known) if keep => merge(Arc::make_mut(known), received),
+                _ => {
+                    passed.insert(*key, (*received).clone());
+                }
             }
         }
-        self.has_passed.store(true, Relaxed);
+        result
     }
 
-    /// What a strong read at `address` by a thread of `block` receives.
+    /// What a strong read at `address` by a thread of `block` receives; to be asked when it has read.
     pub fn passed(&self, address: u64, block: u32) -> [Option<Arc<Received>>; 2] {
         if !self.has_passed.load(Relaxed) {
             return [None, None];
