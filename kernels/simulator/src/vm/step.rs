@@ -1,7 +1,7 @@
 //! A warp runs until none of its lanes can go on.
 
 use super::block::{Block, Stop, list};
-use super::code::{Barrier, Call, Collective, Op};
+use super::code::{Barrier, Call, Collective, Op, Strength};
 use super::lower::LOCAL_BASE;
 use super::operands::Row;
 use super::registers::{LANES, Mask, Predicate, Reg};
@@ -10,6 +10,9 @@ use crate::findings::Kind;
 
 /// Instructions after which other groups, and other warps, get their turn.
 const TURN: u32 = 2000;
+
+/// What a strong access takes of a turn: threads that spin do little else, and what they wait for has to come.
+const SPIN: u32 = 100;
 
 /// What becomes of the group that ran an instruction.
 enum Next {
@@ -54,7 +57,7 @@ impl Block<'_> {
                     return Ok(false);
                 }
             }
-            turn -= 1;
+            turn = turn.saturating_sub(1);
             if turn == 0 {
                 warp.make_ready(group);
                 return Ok(true);
@@ -89,6 +92,11 @@ impl Block<'_> {
                 compute(&mut frame.registers, active);
                 group.pc += 1;
                 continue;
+            }
+            if matches!(&instruction.op, Op::Atomic(_))
+                || matches!(&instruction.op, Op::Load(access) if access.strength.0 != Strength::Weak)
+            {
+                turn = turn.saturating_sub(SPIN).max(1);
             }
             match self.step(warp, &mut group, active, &instruction.op, instruction.guard)? {
                 Next::Step => group.pc += 1,
