@@ -47,6 +47,13 @@ pub struct Thread {
     pub thread: [u32; 3],
 }
 
+impl fmt::Display for Thread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { block: [bx, by, bz], thread: [x, y, z] } = self;
+        write!(f, "block ({bx}, {by}, {bz}), thread ({x}, {y}, {z})")
+    }
+}
+
 /// One fault. Those of a launch name the kernel; `count` says how often it was met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -80,8 +87,8 @@ impl fmt::Display for Finding {
         if let Some(line) = &self.line {
             write!(f, " at {line}")?;
         }
-        if let Some(Thread { block: [bx, by, bz], thread: [x, y, z] }) = self.thread {
-            write!(f, ", block ({bx}, {by}, {bz}), thread ({x}, {y}, {z})")?;
+        if let Some(thread) = self.thread {
+            write!(f, ", {thread}")?;
         }
         if let Some(argument) = &self.argument {
             write!(f, ", {argument}")?;

@@ -96,6 +96,9 @@ extern "C" fn at_exit() {
         {
             eprintln!("simulator: {}: {error}", path.display());
         }
+        if !driver.books.findings.is_empty() {
+            eprintln!("simulator: {} different findings in all", driver.books.findings.len());
+        }
     });
 }
 

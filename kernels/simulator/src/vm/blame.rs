@@ -79,12 +79,9 @@ impl Block<'_> {
         let (kind, message) = match rival {
             Rival::Thread(block, thread, access) => {
                 let other = self.thread(block, thread);
-                let message = format!(
-                    "{here} byte {offset}, which block {:?} thread {:?} {} with nothing in between to order the two",
-                    other.block,
-                    other.thread,
-                    did(access)
-                );
+                let did = did(access);
+                let message =
+                    format!("{here} byte {offset}, which {other} {did} with nothing in between to order the two");
                 (Kind::Race, message)
             }
             Rival::Blocks => {
@@ -116,7 +113,7 @@ impl Block<'_> {
     }
 
     fn shared_name(&self, number: usize) -> Option<String> {
-        self.grid.kernel.shared_variables.get(number).map(|(name, _)| format!("shared {name}"))
+        self.grid.kernel.shared_variables.get(number).map(|(name, _)| format!("shared {}", plain(name)))
     }
 
     /// The argument that points into an allocation, or the variable that it is.
@@ -146,5 +143,33 @@ fn verb(kind: Kinds) -> &'static str {
         Kinds::Read => "read",
         Kinds::Write => "write",
         Kinds::Both => "atomic",
+    }
+}
+
+/// The name of a variable inside of a function, without what C++ puts around it: `tile` of `_ZZ4gemmE4tile`.
+fn plain(mangled: &str) -> &str {
+    let digits = |at: usize| mangled[at..].bytes().take_while(u8::is_ascii_digit).count();
+    let name = |at: usize| {
+        let start = at + digits(at);
+        let end = start + mangled[at..start].parse::<usize>().ok()?;
+        // what may follow counts variables of the same name
+        let rest = mangled.get(end..)?;
+        rest.trim_start_matches('_').bytes().all(|b| b.is_ascii_digit()).then(|| &mangled[start..end])
+    };
+    let starts = mangled.match_indices('E').map(|(at, _)| at + 1).filter(|&at| digits(at) > 0);
+    if mangled.starts_with("_ZZ") { starts.filter_map(name).last().unwrap_or(mangled) } else { mangled }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn variables_are_called_as_in_the_source() {
+        assert_eq!(plain("_ZZ4racyE1s"), "s");
+        assert_eq!(plain("_ZZN3foo4gemmILi32EEvPfE4tile_0"), "tile");
+        assert_eq!(plain("_ZZ1kE99x"), "_ZZ1kE99x");
+        assert_eq!(plain("shared"), "shared");
+        assert_eq!(plain("_ZZE"), "_ZZE");
     }
 }
