@@ -3,8 +3,8 @@
 use crate::common::Arg;
 use crate::support::{Loaded, Random, for_each_device, schedules};
 
-/// The columns of the rows in a cheapest assignment of `rows` <= `columns`, and its cost: the textbook's shortest augmenting
-/// paths, with duals.
+/// The columns of the rows in a cheapest assignment of `rows` <= `columns`, and its cost: the textbook's shortest
+/// augmenting paths, with duals.
 fn reference(cost: &[f64], rows: usize, columns: usize) -> (Vec<i32>, f64) {
     let (mut u, mut v) = (vec![0.0; rows], vec![0.0; columns]);
     let mut row_of = vec![None; columns];

@@ -1,4 +1,5 @@
-//! Atomics: whatever the order in which threads come, their old values have to form a chain from the first to the last.
+//! Atomics: whatever the order in which threads come, their old values have to form a chain from the first to the
+//! last.
 
 use std::ops::Range;
 
@@ -185,7 +186,8 @@ fn every_operation_and_width() {
     });
 }
 
-/// Below compute_90 the header's atomicAdd begins with a plain load of what others may be adding to: a race, if a harmless one.
+/// Below compute_90 the header's atomicAdd begins with a plain load of what others may be adding to: a race, if a
+/// harmless one.
 #[test]
 fn bf16_which_the_header_emulates() {
     let options = schedules().map(|options| Options { races: false, ..options });

@@ -44,8 +44,8 @@ macro_rules! float {
         impl Element for $ty {
             fn edges() -> Vec<Self> {
                 let least = <$ty>::from_bits(1);
-                let numbers = [0.0, -0.0, 1.0, -1.5, f64::INFINITY, f64::NEG_INFINITY, f64::NAN].map(<$ty as Float>::of);
-                [numbers.as_slice(), &[least, <$ty>::MAX, <$ty>::MIN_POSITIVE]].concat()
+                let numbers = [0.0, -0.0, 1.0, -1.5, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
+                [numbers.map(<$ty as Float>::of).as_slice(), &[least, <$ty>::MAX, <$ty>::MIN_POSITIVE]].concat()
             }
             fn random(random: &mut Random) -> Self {
                 let scale = 2_f64.powi(random.below(17) as i32 - 8);
@@ -68,12 +68,14 @@ macro_rules! float {
 fn through_f64<T: Float>(of: impl Fn(f64, f64) -> f64) -> impl Fn(T, T) -> T {
     move |a, b| T::of(of(a.to(), b.to()))
 }
+fn fma_through_f64<T: Float>(a: T, b: T, c: T) -> T {
+    T::of(a.to() * b.to() + c.to())
+}
 float! {
     f32: |a, b| a + b, |a, b| a * b, f32::mul_add;
     f64: |a, b| a + b, |a, b| a * b, f64::mul_add;
-    f16: through_f64(|a, b| a + b), through_f64(|a, b| a * b), |a: f16, b: f16, c: f16| f16::of(a.to() * b.to() + c.to());
-    bf16: through_f64(|a, b| a + b), through_f64(|a, b| a * b),
-        |a: bf16, b: bf16, c: bf16| bf16::of(a.to() * b.to() + c.to());
+    f16: through_f64(|a, b| a + b), through_f64(|a, b| a * b), fma_through_f64;
+    bf16: through_f64(|a, b| a + b), through_f64(|a, b| a * b), fma_through_f64;
 }
 
 /// `pack` elements a thread.

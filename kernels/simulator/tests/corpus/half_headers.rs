@@ -211,7 +211,8 @@ fn functions<T: Half>(loaded: &mut Loaded) {
         let want: Vec<f64> = x.iter().map(|x| of(x.to())).collect();
         let saturated: Vec<f64> =
             want.iter().map(|&x| if T::of(x).to().is_infinite() { T::of(x).to() } else { x }).collect();
-        // a unit of the last place is twice a rounding's error; below the normal numbers it is that of the least of them
+        // a unit of the last place is twice a rounding's error; below the normal numbers it is that of the least of
+        // them
         let tolerance = |i: usize| (1.0 + 2.0 * more) * T::ROUNDING * want[i].abs().max(6.2e-5);
         loaded.assert_close(&kernel, &got, &saturated, tolerance);
     }

@@ -1,5 +1,5 @@
-//! Mathematical functions, within the errors that the CUDA programming guide states, whether approximate instructions are
-//! exact or as wrong as the PTX manual allows.
+//! Mathematical functions, within the errors that the CUDA programming guide states, whether approximate instructions
+//! are exact or as wrong as the PTX manual allows.
 
 use std::ops::Range;
 
@@ -17,7 +17,9 @@ const SAMPLES: usize = 400;
 const OF_THE_REFERENCE: f64 = 0.5;
 
 /// (kernel, arguments, function, units in the last place)
-const UNARY_F32: [(&str, Range<f64>, Unary, f64); 38] = [
+type UnaryCase = (&'static str, Range<f64>, Unary, f64);
+
+const UNARY_F32: [UnaryCase; 38] = [
     ("sinf", -10.0..10.0, f64::sin, 2.0),
     ("sinf", -1e7..1e7, f64::sin, 2.0), // beyond 105615 the argument is reduced by a table in local memory
     ("cosf", -10.0..10.0, f64::cos, 2.0),
@@ -59,7 +61,9 @@ const UNARY_F32: [(&str, Range<f64>, Unary, f64); 38] = [
 ];
 
 /// (kernel, arguments, other arguments, function, units in the last place)
-const BINARY_F32: [(&str, Range<f64>, Range<f64>, Binary, f64); 15] = [
+type BinaryCase = (&'static str, Range<f64>, Range<f64>, Binary, f64);
+
+const BINARY_F32: [BinaryCase; 15] = [
     ("powf", 0.0..20.0, -10.0..10.0, f64::powf, 4.0),
     ("fmodf", -1e6..1e6, -30.0..30.0, |a, b| a % b, 0.0),
     ("atan2f", -5.0..5.0, -5.0..5.0, f64::atan2, 3.0),
@@ -78,7 +82,7 @@ const BINARY_F32: [(&str, Range<f64>, Range<f64>, Binary, f64); 15] = [
 ];
 
 /// The reference is rounded itself: a unit more, except where it is exact.
-const UNARY_F64: [(&str, Range<f64>, Unary, f64); 28] = [
+const UNARY_F64: [UnaryCase; 28] = [
     ("sin", -10.0..10.0, f64::sin, 2.0),
     ("sin", -1e15..1e15, f64::sin, 2.0),
     ("cos", -1e6..1e6, f64::cos, 2.0),
@@ -109,7 +113,7 @@ const UNARY_F64: [(&str, Range<f64>, Unary, f64); 28] = [
     ("round", -100.0..100.0, f64::round, -1.0),
 ];
 
-const BINARY_F64: [(&str, Range<f64>, Range<f64>, Binary, f64); 6] = [
+const BINARY_F64: [BinaryCase; 6] = [
     ("pow", 0.0..20.0, -10.0..10.0, f64::powf, 2.0),
     ("atan2", -5.0..5.0, -5.0..5.0, f64::atan2, 2.0),
     ("hypot", -1e10..1e10, -1e10..1e10, f64::hypot, 2.0),
@@ -233,7 +237,8 @@ macro_rules! integers {
 macro_rules! bits {
     ($loaded:expr, $($ty:ty, $name:literal, $of:expr;)*) => {$({
         let mut random = Random(9);
-        let x: Vec<$ty> = (0..SAMPLES).map(|i| if i == 0 { 0 } else { random.bits() as $ty >> random.below(<$ty>::BITS.into()) }).collect();
+        let mut x = vec![0; SAMPLES];
+        x.iter_mut().skip(1).for_each(|x| *x = random.bits() as $ty >> random.below(<$ty>::BITS.into()));
         let of: fn($ty) -> $ty = $of;
         let got: Vec<$ty> = call($loaded, $name, &[&x]);
         $loaded.assert_same($name, &got, &x.iter().map(|&x| of(x)).collect::<Vec<$ty>>());

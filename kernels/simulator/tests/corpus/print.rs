@@ -5,7 +5,7 @@ use crate::support::{for_each_device, schedules};
 /// As the C library prints it.
 const NUMBERS: &str = "\
 -42|  -42|-42  |-0042|-42|-42|-42
-4294967254|ffffffd6|FFFFFFD6|0xffffffd6|37777777726|ffffffd6
+4294967254|ffffffd6|FFFFFFD6|0xffffffd6|37777777726|0000ffffffd6
 -1234567890123|18446742839141661493|fffffee08e04fb35|      -1234567890123|-1234567890123
 1234.567800|1234.568|   1234.57|1234.57   |1.234568e+03|1234.57|1234.57|+1234.6|001234.568
 1.234568E+03|1235

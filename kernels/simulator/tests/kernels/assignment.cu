@@ -1,8 +1,9 @@
 // Minimum-cost assignment, a warp a problem: every target (row) gets its own query (column).
-// cost (problems, T, Q) in f32, T <= Q <= 128. matches (problems, T) i32 are the columns; total (problems) is their cost.
-// The shortest augmenting path algorithm with duals in f64. Lane l has the columns l, l + 32, l + 64 and l + 96 in
-// registers: their duals v, path lengths, predecessors and rows. The duals u of the rows and their columns are in shared
-// memory that belongs to the warp.
+// cost (problems, T, Q) in f32, T <= Q <= 128. matches (problems, T) i32 are the columns; total (problems) is their
+// cost.
+// The shortest augmenting path algorithm with duals in f64. Lane l has the columns l, l + 32, l + 64 and l + 96
+// in registers: their duals v, path lengths, predecessors and rows. The duals u of the rows and their columns are in
+// shared memory that belongs to the warp.
 
 #include <math_constants.h>
 

@@ -37,19 +37,19 @@ template <typename T, T (*OP)(T*, T)> __device__ void on_shared_old(T* y, T* old
     for (int i = threadIdx.x; i < cells; i += blockDim.x) y[i] = cell[i];
 }
 
-#define ATOMIC(operation, type, T, expression)                                                                       \
-    __device__ T operation##_##type(T* at, T x) { return expression; }                                               \
-    extern "C" __global__ void operation##_##type##_global(T* y, const T* x, int cells, int n) {                     \
-        on_global<T, operation##_##type>(y, x, cells, n);                                                            \
-    }                                                                                                                \
-    extern "C" __global__ void operation##_##type##_global_old(T* y, T* old, const T* x, int cells, int n) {         \
-        on_global_old<T, operation##_##type>(y, old, x, cells, n);                                                   \
-    }                                                                                                                \
-    extern "C" __global__ void operation##_##type##_shared(T* y, const T* x, int cells, int n) {                     \
-        on_shared<T, operation##_##type>(y, x, cells, n);                                                            \
-    }                                                                                                                \
-    extern "C" __global__ void operation##_##type##_shared_old(T* y, T* old, const T* x, int cells, int n) {         \
-        on_shared_old<T, operation##_##type>(y, old, x, cells, n);                                                   \
+#define ATOMIC(operation, type, T, expression)                                                               \
+    __device__ T operation##_##type(T* at, T x) { return expression; }                                       \
+    extern "C" __global__ void operation##_##type##_global(T* y, const T* x, int cells, int n) {             \
+        on_global<T, operation##_##type>(y, x, cells, n);                                                    \
+    }                                                                                                        \
+    extern "C" __global__ void operation##_##type##_global_old(T* y, T* old, const T* x, int cells, int n) { \
+        on_global_old<T, operation##_##type>(y, old, x, cells, n);                                           \
+    }                                                                                                        \
+    extern "C" __global__ void operation##_##type##_shared(T* y, const T* x, int cells, int n) {             \
+        on_shared<T, operation##_##type>(y, x, cells, n);                                                    \
+    }                                                                                                        \
+    extern "C" __global__ void operation##_##type##_shared_old(T* y, T* old, const T* x, int cells, int n) { \
+        on_shared_old<T, operation##_##type>(y, old, x, cells, n);                                           \
     }
 
 ATOMIC(add, i32, int, atomicAdd(at, x))
@@ -114,8 +114,8 @@ __device__ float atomic_max(float* at, float x) {
 }
 ATOMIC(max, f32, float, atomic_max(at, x))
 
-// Scopes and orders other than the default, and `red`, which the compiler leaves to the assembler to find. y (6) becomes
-// n five times, and n - 1.
+// Scopes and orders other than the default, and `red`, which the compiler leaves to the assembler to find. y (6)
+// becomes n five times, and n - 1.
 extern "C" __global__ void scopes(unsigned* y, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;

@@ -128,7 +128,8 @@ extern "C" __global__ void dimensions(int* y, int3* extent) {
 }
 
 // Loads of every width and kind.
-extern "C" __global__ void loads(float2* a, float4* b, int4* c, double2* d, short4* e, uchar4* f, const float* x, int n) {
+extern "C" __global__ void loads(float2* a, float4* b, int4* c, double2* d, short4* e, uchar4* f, const float* x,
+                                 int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;
     a[i] = reinterpret_cast<const float2*>(x)[i];

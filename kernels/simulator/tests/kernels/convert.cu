@@ -26,24 +26,24 @@ template <> struct Cast<double, __nv_bfloat16> {
     static __device__ double of(__nv_bfloat16 x) { return __bfloat162float(x); }
 };
 
-#define CONVERT(from, From, to, To)                                                           \
-    extern "C" __global__ void convert_##from##_to_##to(To* y, const From* x, int n) {        \
-        int i = blockIdx.x * blockDim.x + threadIdx.x;                                        \
-        if (i < n) y[i] = Cast<To, From>::of(x[i]);                                           \
+#define CONVERT(from, From, to, To)                                                    \
+    extern "C" __global__ void convert_##from##_to_##to(To* y, const From* x, int n) { \
+        int i = blockIdx.x * blockDim.x + threadIdx.x;                                 \
+        if (i < n) y[i] = Cast<To, From>::of(x[i]);                                    \
     }
 
-#define CONVERT_FROM(from, From)                \
-    CONVERT(from, From, f32, float)             \
-    CONVERT(from, From, f64, double)            \
-    CONVERT(from, From, f16, __half)            \
-    CONVERT(from, From, bf16, __nv_bfloat16)    \
-    CONVERT(from, From, i8, i8)                 \
-    CONVERT(from, From, u8, u8)                 \
-    CONVERT(from, From, i16, short)             \
-    CONVERT(from, From, u16, unsigned short)    \
-    CONVERT(from, From, i32, int)               \
-    CONVERT(from, From, u32, unsigned)          \
-    CONVERT(from, From, i64, i64)               \
+#define CONVERT_FROM(from, From)             \
+    CONVERT(from, From, f32, float)          \
+    CONVERT(from, From, f64, double)         \
+    CONVERT(from, From, f16, __half)         \
+    CONVERT(from, From, bf16, __nv_bfloat16) \
+    CONVERT(from, From, i8, i8)              \
+    CONVERT(from, From, u8, u8)              \
+    CONVERT(from, From, i16, short)          \
+    CONVERT(from, From, u16, unsigned short) \
+    CONVERT(from, From, i32, int)            \
+    CONVERT(from, From, u32, unsigned)       \
+    CONVERT(from, From, i64, i64)            \
     CONVERT(from, From, u64, u64)
 
 CONVERT_FROM(f32, float)

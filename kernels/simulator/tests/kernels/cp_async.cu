@@ -1,5 +1,6 @@
-// Pipelines of cp.async. Each block walks over its part of x in tiles of one word a thread; STAGES tiles are on their way
-// while the oldest is used. y[i] = 2 * x[i] + x[neighbour in the tile], so that each thread uses another's copy too.
+// Pipelines of cp.async. Each block walks over its part of x in tiles of one word a thread; STAGES tiles are on their
+// way while the oldest is used. y[i] = 2 * x[i] + x[neighbour in the tile], so that each thread uses another's copy
+// too.
 
 #include <cuda_pipeline_primitives.h>
 

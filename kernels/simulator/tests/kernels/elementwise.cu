@@ -40,9 +40,9 @@ __device__ void elementwise(T* __restrict__ y, const T* __restrict__ a, const T*
     y[5 * n + i] = a[i] < b[i] ? a[i] : c[i];
 }
 
-#define ELEMENTWISE(name, T)                                                                             \
-    extern "C" __global__ void elementwise_##name(T* y, const T* a, const T* b, const T* c, int n) {     \
-        elementwise(y, a, b, c, n);                                                                      \
+#define ELEMENTWISE(name, T)                                                                         \
+    extern "C" __global__ void elementwise_##name(T* y, const T* a, const T* b, const T* c, int n) { \
+        elementwise(y, a, b, c, n);                                                                  \
     }
 
 ELEMENTWISE(f32, float)

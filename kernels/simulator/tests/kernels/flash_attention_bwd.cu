@@ -1,8 +1,8 @@
 // Attention on tensor cores, backward: dQ, dK and dV from dO, with the scores computed again from lse.
 //   P = exp(scale Q K^T - lse), dV = P^T dO, dS = P (dO V^T - delta), dK = scale dS^T Q, dQ = scale dS K
 // where delta is the sum of dO O over a row. A block has 64 keys, 16 a warp, and walks over the queries by 64. It
-// computes S^T = K Q^T, so that P^T and dS^T already are the left operands for dV and dK; only dS for dQ passes through
-// shared memory. dQ (f32, zero before) is summed by atomics, as all blocks of a head add to it.
+// computes S^T = K Q^T, so that P^T and dS^T already are the left operands for dV and dK; only dS for dQ passes
+// through shared memory. dQ (f32, zero before) is summed by atomics, as all blocks of a head add to it.
 
 #include <cuda_fp16.h>
 #include <math_constants.h>
@@ -48,7 +48,8 @@ template <int D> __device__ void load_rows(Tile<D>& to, const __half* x, int sta
 
 // y (16 keys, 64 queries) = x (the warp's 16 rows, D) tile^T
 template <int D>
-__device__ void times_transposed(float (&y)[TILE / 8][4], const unsigned (&x)[D / 16][4], const Tile<D>& tile, int lane) {
+__device__ void times_transposed(float (&y)[TILE / 8][4], const unsigned (&x)[D / 16][4], const Tile<D>& tile,
+                                 int lane) {
 #pragma unroll
     for (int i = 0; i < D / 16; i++) {
 #pragma unroll
@@ -174,12 +175,12 @@ extern "C" __global__ void attention_delta(float* delta, const __half* dO, const
     if (lane == 0) delta[row] = sum;
 }
 
-#define ATTENTION_BWD(D)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(128)                                                                 \
-        attention_bwd_##D(float* dQ, __half* dK, __half* dV, const __half* dO, const __half* Q, const __half* K,      \
-                          const __half* V, const float* lse, const float* delta, const int* lengths, float scale,     \
-                          int H, int M, int N) {                                                                      \
-        attention_bwd<D>(dQ, dK, dV, dO, Q, K, V, lse, delta, lengths, scale, H, M, N);                               \
+#define ATTENTION_BWD(D)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(128)                                                             \
+        attention_bwd_##D(float* dQ, __half* dK, __half* dV, const __half* dO, const __half* Q, const __half* K,  \
+                          const __half* V, const float* lse, const float* delta, const int* lengths, float scale, \
+                          int H, int M, int N) {                                                                  \
+        attention_bwd<D>(dQ, dK, dV, dO, Q, K, V, lse, delta, lengths, scale, H, M, N);                           \
     }
 ATTENTION_BWD(32)
 ATTENTION_BWD(64)

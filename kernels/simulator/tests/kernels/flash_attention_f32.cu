@@ -1,5 +1,6 @@
 // Attention in f32 with plain arithmetic, forward and backward: a version to follow.
-// Q, O (B, H, M, D), K, V (B, H, N, D); of the N keys the first lengths[b] count; lse (B, H, M) is saved for backward.
+// Q, O (B, H, M, D), K, V (B, H, N, D); of the N keys the first lengths[b] count; lse (B, H, M) is saved for
+// backward.
 // Forward: a thread a query, which it keeps in registers with its output; keys pass by through shared memory.
 // Backward: a thread a key, which keeps dK and dV; queries pass by. dQ (zero before) is summed by atomics.
 
@@ -69,7 +70,7 @@ __device__ void attention_bwd(float* dQ, float* dK, float* dV, const float* dO, 
         k[d] = keys[threadIdx.x][d];
         v[d] = key < length ? V[d] : 0.0f;
     }
-    for (int start = 0; start < M; start += TILE) {
+    for (int start = 0; start < M && first < length; start += TILE) {
         load_rows(q, Q, start, TILE, M);
         load_rows(d_o, dO, start, TILE, M);
         __syncthreads();
@@ -106,16 +107,16 @@ __device__ void attention_bwd(float* dQ, float* dK, float* dV, const float* dO, 
     }
 }
 
-#define ATTENTION(D)                                                                                                  \
-    extern "C" __global__ void attention_fwd_##D(float* O, float* lse, const float* Q, const float* K,                \
-                                                 const float* V, const int* lengths, float scale, int H, int M,       \
-                                                 int N) {                                                             \
-        attention_fwd<D>(O, lse, Q, K, V, lengths, scale, H, M, N);                                                   \
-    }                                                                                                                 \
-    extern "C" __global__ void attention_bwd_##D(float* dQ, float* dK, float* dV, const float* dO, const float* O,    \
-                                                 const float* Q, const float* K, const float* V, const float* lse,    \
-                                                 const int* lengths, float scale, int H, int M, int N) {              \
-        attention_bwd<D>(dQ, dK, dV, dO, O, Q, K, V, lse, lengths, scale, H, M, N);                                   \
+#define ATTENTION(D)                                                                                               \
+    extern "C" __global__ void attention_fwd_##D(float* O, float* lse, const float* Q, const float* K,             \
+                                                 const float* V, const int* lengths, float scale, int H, int M,    \
+                                                 int N) {                                                          \
+        attention_fwd<D>(O, lse, Q, K, V, lengths, scale, H, M, N);                                                \
+    }                                                                                                              \
+    extern "C" __global__ void attention_bwd_##D(float* dQ, float* dK, float* dV, const float* dO, const float* O, \
+                                                 const float* Q, const float* K, const float* V, const float* lse, \
+                                                 const int* lengths, float scale, int H, int M, int N) {           \
+        attention_bwd<D>(dQ, dK, dV, dO, O, Q, K, V, lse, lengths, scale, H, M, N);                                \
     }
 ATTENTION(32)
 ATTENTION(64)

@@ -1,7 +1,7 @@
 // Attention on tensor cores, forward: O = softmax(scale Q K^T) V per head, without the matrix of scores.
 // Q (B, H, M, D), K and V (B, H, N, D) and O in f16; of the N keys the first lengths[b] count. lse (B, H, M) is saved
-// for backward. A block has 64 queries, 16 a warp, and walks over the keys by 64; cp.async brings V while the scores are
-// computed. A query without keys gets zeros and -inf.
+// for backward. A block has 64 queries, 16 a warp, and walks over the keys by 64; cp.async brings V while the scores
+// are computed. A query without keys gets zeros and -inf.
 
 #include <cuda_fp16.h>
 #include <math_constants.h>
@@ -156,11 +156,11 @@ __device__ void attention_fwd(__half* O, float* lse, const __half* Q, const __ha
     }
 }
 
-#define ATTENTION_FWD(D)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(128)                                                              \
-        attention_fwd_##D(__half* O, float* lse, const __half* Q, const __half* K, const __half* V,                \
-                          const int* lengths, float scale, int H, int M, int N) {                                  \
-        attention_fwd<D>(O, lse, Q, K, V, lengths, scale, H, M, N);                                                \
+#define ATTENTION_FWD(D)                                                                            \
+    extern "C" __global__ void __launch_bounds__(128)                                               \
+        attention_fwd_##D(__half* O, float* lse, const __half* Q, const __half* K, const __half* V, \
+                          const int* lengths, float scale, int H, int M, int N) {                   \
+        attention_fwd<D>(O, lse, Q, K, V, lengths, scale, H, M, N);                                 \
     }
 ATTENTION_FWD(32)
 ATTENTION_FWD(64)

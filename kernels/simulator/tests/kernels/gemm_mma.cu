@@ -1,6 +1,6 @@
 // C (M, N) in f32 = A (M, K) B (K, N) in f16 or bf16 on tensor cores. K and N are multiples of 8 (rows start on 16
-// bytes), M is anything. A block of 4 warps computes a 64 x 64 tile, a warp a 32 x 32 quarter of it; cp.async fills one
-// buffer with the next 32 of K while the other is multiplied. What lies outside of a matrix is filled with zeros.
+// bytes), M is anything. A block of 4 warps computes a 64 x 64 tile, a warp a 32 x 32 quarter of it; cp.async fills
+// one buffer with the next 32 of K while the other is multiplied. What lies outside of a matrix is filled with zeros.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>

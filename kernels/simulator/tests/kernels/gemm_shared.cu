@@ -18,8 +18,8 @@ extern "C" __global__ void gemm_tiled(float* C, const float* A, const float* B, 
     if (row < M && column < N) C[row * N + column] = sum;
 }
 
-// 4 x 4 elements a thread, 64 x 64 a block of 256 threads, in two buffers of dynamic shared memory: while one is used the
-// next is filled, so that one barrier a round is enough.
+// 4 x 4 elements a thread, 64 x 64 a block of 256 threads, in two buffers of dynamic shared memory: while one is used
+// the next is filled, so that one barrier a round is enough.
 extern "C" __global__ void __launch_bounds__(256) gemm_blocked(float* C, const float* A, const float* B, int M, int N,
                                                                int K) {
     constexpr int TILE = 64, DEPTH = 8;

@@ -1,15 +1,15 @@
 // Mathematical functions of the CUDA library, element by element: y (n) = function(x) or function(a, b).
 // sinf and its like keep a table of the argument's reduction in local memory; division and square root are calls.
 
-#define UNARY(function, type, T)                                                             \
-    extern "C" __global__ void function##_##type(T* y, const T* x, int n) {                  \
-        int i = blockIdx.x * blockDim.x + threadIdx.x;                                       \
-        if (i < n) y[i] = function(x[i]);                                                    \
+#define UNARY(function, type, T)                                            \
+    extern "C" __global__ void function##_##type(T* y, const T* x, int n) { \
+        int i = blockIdx.x * blockDim.x + threadIdx.x;                      \
+        if (i < n) y[i] = function(x[i]);                                   \
     }
-#define BINARY(function, type, T)                                                            \
-    extern "C" __global__ void function##_##type(T* y, const T* a, const T* b, int n) {      \
-        int i = blockIdx.x * blockDim.x + threadIdx.x;                                       \
-        if (i < n) y[i] = function(a[i], b[i]);                                              \
+#define BINARY(function, type, T)                                                       \
+    extern "C" __global__ void function##_##type(T* y, const T* a, const T* b, int n) { \
+        int i = blockIdx.x * blockDim.x + threadIdx.x;                                  \
+        if (i < n) y[i] = function(a[i], b[i]);                                         \
     }
 
 UNARY(sinf, f32, float)

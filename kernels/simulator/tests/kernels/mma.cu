@@ -1,5 +1,5 @@
-// The tensor-core instructions one by one: D (16, 8) = A (16, K) B (K, 8) + C (16, 8) by one warp, whose lanes gather the
-// fragments from row-major matrices element by element, as the PTX manual draws them. Further down: ldmatrix.
+// The tensor-core instructions one by one: D (16, 8) = A (16, K) B (K, 8) + C (16, 8) by one warp, whose lanes gather
+// the fragments from row-major matrices element by element, as the PTX manual draws them. Further down: ldmatrix.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -35,12 +35,14 @@ __device__ void mma_k16(unsigned (&d)[2], const unsigned (&a)[4], const unsigned
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 __device__ void mma_k8(float (&d)[4], const unsigned (&a)[2], unsigned b, const __half*) {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+                 "{%0, %1, %2, %3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(b));
 }
 __device__ void mma_k8(float (&d)[4], const unsigned (&a)[2], unsigned b, const __nv_bfloat16*) {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+                 "{%0, %1, %2, %3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(b));
 }
@@ -90,9 +92,9 @@ __device__ void matmul_k8(Out* D, const T* A, const T* B, const Out* C, int K) {
     write_accumulators(D, d, row, pair);
 }
 
-#define MATMUL(name, depth, Fragment, Out, T)                                                                    \
-    extern "C" __global__ void mma_##name##_##depth(Out* D, const T* A, const T* B, const Out* C, int K) {       \
-        matmul_##depth<Fragment>(D, A, B, C, K);                                                                 \
+#define MATMUL(name, depth, Fragment, Out, T)                                                              \
+    extern "C" __global__ void mma_##name##_##depth(Out* D, const T* A, const T* B, const Out* C, int K) { \
+        matmul_##depth<Fragment>(D, A, B, C, K);                                                           \
     }
 using Floats = float[4];
 using Halves = unsigned[2];
@@ -127,16 +129,16 @@ extern "C" __global__ void mma_tf32_k8(float* D, const float* A, const float* B,
 
 // x (8 * MATRICES, 8) of 16-bit elements goes through shared memory; y (32, MATRICES) are the registers of each lane.
 // Lane l names row l; the lanes beyond the last row name any valid row, which is ignored.
-#define LDMATRIX(name, MATRICES, suffix, outputs, ...)                                                               \
-    extern "C" __global__ void ldmatrix_##name(unsigned* y, const unsigned* x) {                                      \
-        __shared__ alignas(16) unsigned tile[8 * MATRICES][4];                                                        \
-        for (int i = threadIdx.x; i < 32 * MATRICES; i += 32) tile[i / 4][i % 4] = x[i];                              \
-        __syncwarp();                                                                                                 \
-        unsigned r[MATRICES];                                                                                         \
-        asm volatile("ldmatrix.sync.aligned.m8n8." suffix ".shared.b16 {" outputs "}, [%" #MATRICES "];"              \
-                     : __VA_ARGS__                                                                                    \
-                     : "r"((unsigned)__cvta_generic_to_shared(tile[threadIdx.x % (8 * MATRICES)])) : "memory");      \
-        for (int i = 0; i < MATRICES; i++) y[threadIdx.x * MATRICES + i] = r[i];                                      \
+#define LDMATRIX(name, MATRICES, suffix, outputs, ...)                                                          \
+    extern "C" __global__ void ldmatrix_##name(unsigned* y, const unsigned* x) {                                \
+        __shared__ alignas(16) unsigned tile[8 * MATRICES][4];                                                  \
+        for (int i = threadIdx.x; i < 32 * MATRICES; i += 32) tile[i / 4][i % 4] = x[i];                        \
+        __syncwarp();                                                                                           \
+        unsigned r[MATRICES];                                                                                   \
+        asm volatile("ldmatrix.sync.aligned.m8n8." suffix ".shared.b16 {" outputs "}, [%" #MATRICES "];"        \
+                     : __VA_ARGS__                                                                              \
+                     : "r"((unsigned)__cvta_generic_to_shared(tile[threadIdx.x % (8 * MATRICES)])) : "memory"); \
+        for (int i = 0; i < MATRICES; i++) y[threadIdx.x * MATRICES + i] = r[i];                                \
     }
 LDMATRIX(x1, 1, "x1", "%0", "=r"(r[0]))
 LDMATRIX(x2, 2, "x2", "%0, %1", "=r"(r[0]), "=r"(r[1]))

@@ -2,7 +2,7 @@
 
 extern "C" __global__ void print_numbers(int i, unsigned u, long long l, double d) {
     printf("%d|%5d|%-5d|%05d|%+d|% d|%i\n", i, i, i, i, i, i, i);
-    printf("%u|%x|%X|%#x|%o|%08x\n", u, u, u, u, u, u);
+    printf("%u|%x|%X|%#x|%o|%012x\n", u, u, u, u, u, u);
     printf("%lld|%llu|%llx|%20lld|%ld\n", l, (unsigned long long)l, l, l, (long)l);
     printf("%f|%.3f|%10.2f|%-10.2f|%e|%g|%G|%+.1f|%010.3f\n", d, d, d, d, d, d, d, d, d);
     printf("%E|%.0f\n", d, d);

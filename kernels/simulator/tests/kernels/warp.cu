@@ -2,7 +2,8 @@
 
 constexpr unsigned ALL = 0xffffffff;
 
-// The rows of y (6, 32): all, any, ballot, unanimity of x < limit, activemask of a whole warp, and the lane mask below.
+// The rows of y (6, 32): all, any, ballot, unanimity of x < limit, activemask of a whole warp, and the lane mask
+// below.
 extern "C" __global__ void votes(unsigned* y, const int* x, int limit) {
     int lane = threadIdx.x;
     bool below = x[lane] < limit;
@@ -74,8 +75,8 @@ extern "C" __global__ void match_u64(unsigned* peers, const unsigned long long* 
     peers[threadIdx.x] = __match_any_sync(ALL, keys[threadIdx.x]);
 }
 
-// Collatz: each lane loops its own number of times. In each round the lanes that still loop, as the ballot of the last
-// round named them, count themselves.
+// Collatz: each lane loops its own number of times. In each round the lanes that still loop, as the ballot of the
+// last round named them, count themselves.
 extern "C" __global__ void divergent_loop(int* steps, int* company, const unsigned* x) {
     int lane = threadIdx.x, count = 0, met = 0;
     unsigned value = x[lane], looping = __ballot_sync(ALL, value != 1);

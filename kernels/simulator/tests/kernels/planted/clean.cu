@@ -35,8 +35,8 @@ extern "C" __global__ void half_warps(int* y, const int* x) {
     }
 }
 
-// Named barriers: warps 0 and 1 produce, warps 2 and 3 consume, through two buffers. A producer waits at `empty` and arrives
-// at `full`, a consumer the other way around. Barriers 1 + buffer say full, 3 + buffer empty.
+// Named barriers: warps 0 and 1 produce, warps 2 and 3 consume, through two buffers. A producer waits at `empty` and
+// arrives at `full`, a consumer the other way around. Barriers 1 + buffer say full, 3 + buffer empty.
 extern "C" __global__ void producer_consumer(float* y, const float* x, int tiles) {
     __shared__ float buffers[2][64];
     int i = threadIdx.x % 64;
@@ -100,7 +100,8 @@ extern "C" __global__ void double_buffer(float* y, const float* x, int rounds) {
     y[threadIdx.x] = sum;
 }
 
-// Some threads return early; those that stay found each other by a ballot before. The last block's last warp is ragged.
+// Some threads return early; those that stay found each other by a ballot before. The last block's last warp is
+// ragged.
 extern "C" __global__ void early_exit(int* y, int* sum, const int* x, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     unsigned staying = __ballot_sync(ALL, i < n);
@@ -140,8 +141,8 @@ extern "C" __global__ void histogram(unsigned* counts, const int* x, int n) {
     if (threadIdx.x < 16) atomicAdd(&counts[threadIdx.x], of_block[threadIdx.x]);
 }
 
-// A block waits for the block before it, which hands its sum on: a chain by release and acquire. The ticket orders blocks by
-// when they start, so that nobody waits for one that cannot run yet.
+// A block waits for the block before it, which hands its sum on: a chain by release and acquire. The ticket orders
+// blocks by when they start, so that nobody waits for one that cannot run yet.
 extern "C" __global__ void chained_scan(int* y, int* handed_on, unsigned* ready, unsigned* ticket, const int* x) {
     __shared__ int block, before;
     if (threadIdx.x == 0) {

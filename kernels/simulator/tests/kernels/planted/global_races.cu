@@ -1,5 +1,5 @@
-// Threads, of one block or of several, that meet in global memory. Either of the marked lines may be the later one of the
-// two accesses; fixed_X is bug_X mended.
+// Threads, of one block or of several, that meet in global memory. Either of the marked lines may be the later one of
+// the two accesses; fixed_X is bug_X mended.
 
 // Every block writes the same element.
 extern "C" __global__ void bug_two_blocks_write(float* y, const float* x) {

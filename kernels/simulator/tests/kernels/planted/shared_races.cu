@@ -1,5 +1,5 @@
-// Threads of a block that do not wait for each other. Either of the marked lines may be the later one of the two accesses;
-// fixed_X is bug_X mended. Tiles are filled before, so that no read finds memory that nothing wrote.
+// Threads of a block that do not wait for each other. Either of the marked lines may be the later one of the two
+// accesses; fixed_X is bug_X mended. Tiles are filled before, so that no read finds memory that nothing wrote.
 
 // Read after write.
 extern "C" __global__ void bug_missing_syncthreads(float* y, const float* x) {
