@@ -158,13 +158,17 @@ impl Spec {
             "o" => (false, format!("{}{value:o}", if alternate { "0" } else { "" })),
             "u" => (false, value.to_string()),
             _ if !float.is_finite() => (float < 0.0, if float.is_nan() { "nan" } else { "inf" }.to_owned()),
-            "f" | "F" => (float.is_sign_negative(), format!("{:.*}", self.precision.unwrap_or(6), float.abs())),
+            "f" | "F" => {
+                let point = if alternate && self.precision == Some(0) { "." } else { "" };
+                (float.is_sign_negative(), format!("{:.*}{point}", self.precision.unwrap_or(6), float.abs()))
+            }
+            "a" | "A" => (float.is_sign_negative(), hexadecimal(float.abs(), self.precision)),
             "e" | "E" => (float.is_sign_negative(), exponential(float.abs(), self.precision.unwrap_or(6))),
             _ => (float.is_sign_negative(), shortest(float.abs(), self.precision.unwrap_or(6).max(1))),
         };
         let integer = "dixXou".contains(conversion);
         let missing = if integer { self.precision.unwrap_or(0).saturating_sub(digits.len()) } else { 0 };
-        let digits = if "EFG".contains(conversion) { digits.to_uppercase() } else { digits };
+        let digits = if "EFGA".contains(conversion) { digits.to_uppercase() } else { digits };
         let sign = match (negative, conversion) {
             (true, _) => "-",
             (_, "x" | "X" | "o" | "u") => "",
@@ -195,6 +199,35 @@ fn exponential(value: f64, precision: usize) -> String {
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+}
+
+/// C's `%a`: the significand in hexadecimal, to so many digits after the point.
+fn hexadecimal(value: f64, precision: Option<usize>) -> String {
+    let bits = value.to_bits();
+    let (exponent, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
+    let (mut whole, exponent) = match (exponent, fraction) {
+        (0, 0) => (0, 0),
+        (0, _) => (0, -1022),
+        _ => (1, exponent - 1023),
+    };
+    let digits = precision.unwrap_or(13);
+    let mut fraction = u128::from(fraction);
+    if digits < 13 {
+        // halves go to the even digit
+        let unit = 1 << (52 - 4 * digits);
+        let half = unit / 2;
+        let odd = (if digits == 0 { whole as u128 } else { fraction / unit }) % 2;
+        fraction = (fraction + half - 1 + odd) / unit * unit;
+        whole += (fraction >> 52) as i32;
+        fraction &= (1 << 52) - 1;
+    }
+    let text = format!("{fraction:013x}");
+    let text = match precision {
+        None => text.trim_end_matches('0').to_owned(),
+        Some(digits) => format!("{text:0<digits$}")[..digits].to_owned(),
+    };
+    let point = if text.is_empty() { "" } else { "." };
+    format!("0x{whole}{point}{text}p{exponent:+}")
 }
 
 /// C's `%g`: so many significant digits, without trailing zeros.
@@ -231,6 +264,11 @@ mod tests {
                 "%f %.2f %8.3f|%e|%g %g %g",
                 &[f(1.5), f(-0.005), f(3.14167), f(12345.678), f(1e-5), f(0.1), f(1e6)],
                 "1.500000 -0.01    3.142|1.234568e+04|1e-05 0.1 1e+06",
+            ),
+            (
+                "%a %.1a %A %a|%#.0f %.0f",
+                &[f(0.1), f(1.96875), f(-3.0), f(0.0), f(2.0), f(2.0)],
+                "0x1.999999999999ap-4 0x2.0p+0 -0X1.8P+1 0x0p+0|2. 2",
             ),
             ("%s %c %*d end%", &[0, 65, 4, 7], "text A    7 end%"),
             ("%f %05.1f %E %G", &[f(f64::INFINITY), f(-2.5), f(0.5), f(f64::NAN)], "inf -02.5 5.000000E-01 NAN"),
