@@ -50,7 +50,7 @@ fn ulp<T: Float>(value: f64) -> f64 {
 
 pub(super) fn lower(it: &mut Lowering<'_, '_>) -> Lowered {
     let ty = it.ty();
-    it.choose(&[("approx", ())])?;
+    it.require("approx")?;
     let modes = Modes { ftz: it.take("ftz"), sat: false, relu: false };
     packed_type!(it, ty, P => by_opcode::<P>(it, ty, modes))
 }

@@ -9,8 +9,8 @@ use crate::vm::registers::Lane;
 pub(super) fn lower(it: &mut Lowering<'_, '_>) -> Lowered {
     let ty = it.ty();
     match it.opcode() {
-        "copysign" => return copysign(it, ty),
-        "testp" => return test(it, ty),
+        "copysign" => copysign(it, ty),
+        "testp" => test(it, ty),
         _ => packed_type!(it, ty, P => by_opcode::<P>(it, ty)),
     }
 }
@@ -34,7 +34,7 @@ fn by_opcode<P: Packed>(it: &mut Lowering<'_, '_>, ty: &str) -> Lowered {
     let rounding = match (rounding(it), P::Element::FORMAT.precision) {
         (None | Some(Rounding::Nearest), _) => Rounding::Nearest,
         (Some(directed), 24 | 53) => directed,
-        _ => return Err(format!("{it}: only .rn is there for this type")),
+        _ => return Err("only .rn is there for this type".into()),
     };
     match (opcode, rounding) {
         ("add", Rounding::Nearest) => binary::<P>(it, modes, |a, b| a.add(b, Rounding::Nearest)),
@@ -60,8 +60,8 @@ fn extremum<P: Packed>(it: &mut Lowering<'_, '_>, ty: &str) -> Lowered {
     let modes = Modes { sat: false, ..Modes::take(it, ty) };
     let (largest, nan) = (it.opcode() == "max", it.take("NaN"));
     let absolute = it.take("xorsign");
-    if absolute && !it.take("abs") {
-        return it.unmodelled("xorsign");
+    if absolute {
+        it.require("abs")?;
     }
     let pick = move |a: P::Element, b: P::Element| {
         let (low, high) = if b.less(a) || (a.sign() == 0 && b.magnitude() == 0) { (b, a) } else { (a, b) };

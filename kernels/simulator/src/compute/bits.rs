@@ -1,6 +1,6 @@
 //! Bits: logic, shifts, fields, counting and permuting.
 
-use super::lowering::{Lowered, Lowering, compute};
+use super::lowering::{Lowered, Lowering, compute, map, mask_of, zip3};
 use crate::ptx::ast::Operand;
 use crate::vm::registers::{Lane, Mask};
 
@@ -47,20 +47,19 @@ fn predicates(it: &mut Lowering<'_, '_>) -> Lowered {
     })
 }
 
-/// The function of three bits whose table is `table`, of every bit of three words; `lop3`.
-fn lookup(table: u32, a: u32, b: u32, c: u32) -> u32 {
+/// A function of three bits, of every bit of three words; its table has all ones for 1.
+fn lookup(table: &[u32; 8], a: u32, b: u32, c: u32) -> u32 {
     // a tree of choices by c, then by b, then by a
-    let entry = |index: u32| (table >> index & 1).wrapping_neg();
     let choose = |by: u32, no: u32, yes: u32| no ^ (by & (no ^ yes));
-    let of_c = |index: u32| choose(c, entry(index), entry(index + 1));
+    let of_c = |index: usize| choose(c, table[index], table[index + 1]);
     choose(a, choose(b, of_c(0), of_c(2)), choose(b, of_c(4), of_c(6)))
 }
 
+/// `lop3`: any function of three bits.
 pub(super) fn lop3(it: &mut Lowering<'_, '_>) -> Lowered {
-    if !it.take("b32") {
-        return it.unmodelled(it.last());
-    }
-    let table = it.immediate(4)? as u32;
+    it.require("b32")?;
+    let table = it.immediate(4)?;
+    let table = std::array::from_fn(|index| (table as u32 >> index & 1).wrapping_neg());
     let combine = it.pick(&[("or", (|a, b| a | b) as fn(Mask, Mask) -> Mask), ("and", |a, b| a & b)]);
     let (a, b, c) = (it.source(1)?, it.source(2)?, it.source(3)?);
     let (d, p) = it.pair_target()?;
@@ -74,13 +73,13 @@ pub(super) fn lop3(it: &mut Lowering<'_, '_>) -> Lowered {
             it.expect(6)?;
             Some((combine, it.operands.predicate_target(p)?, it.predicate(5)?))
         }
-        _ => return Err(format!("{it}: a predicate and .or or .and go together")),
+        _ => return Err("a predicate and .or or .and go together".into()),
     };
     compute(move |frame, mask| {
-        let rows = (u32::get(frame, a), u32::get(frame, b), u32::get(frame, c));
-        let values = super::lowering::zip3(rows.0, rows.1, rows.2, |a, b, c| lookup(table, a, b, c));
+        let (a, b, c) = (u32::get(frame, a), u32::get(frame, b), u32::get(frame, c));
+        let values = zip3(a, b, c, |a, b, c| lookup(&table, a, b, c));
         if let Some((combine, p, q)) = predicate {
-            let value = combine(super::lowering::mask_of(|lane| values[lane] != 0), q.get(frame));
+            let value = combine(mask_of(|lane| values[lane] != 0), q.get(frame));
             frame.set_predicate(p, mask, value);
         }
         u32::set(frame, d, mask, values);
@@ -109,7 +108,7 @@ fn shift_by<T: Lane>(it: &mut Lowering<'_, '_>, f: impl Fn(T, u32) -> T + Send +
         Operand::Integer(by) => {
             it.expect(3)?;
             let (d, a, by) = (it.target::<T>()?, it.source::<T>(1)?, *by as u32);
-            compute(move |frame, mask| T::set(frame, d, mask, super::lowering::map(T::get(frame, a), |a| f(a, by))))
+            compute(move |frame, mask| T::set(frame, d, mask, map(T::get(frame, a), |a| f(a, by))))
         }
         _ => it.binary(f),
     }
@@ -119,9 +118,7 @@ fn shift_by<T: Lane>(it: &mut Lowering<'_, '_>, f: impl Fn(T, u32) -> T + Send +
 pub(super) fn funnel_shift(it: &mut Lowering<'_, '_>) -> Lowered {
     let left = it.choose(&[("l", true), ("r", false)])?;
     let clamp = it.choose(&[("clamp", true), ("wrap", false)])?;
-    if !it.take("b32") {
-        return it.unmodelled(it.last());
-    }
+    it.require("b32")?;
     it.ternary(move |low: u32, high: u32, by: u32| {
         let by = if clamp { by.min(32) } else { by % 32 };
         let both = u64::from(high) << 32 | u64::from(low);
@@ -237,9 +234,7 @@ fn find_nth(mask: u32, base: u32, offset: i32) -> u32 {
 
 /// `prmt`: four bytes picked from eight.
 pub(super) fn permute(it: &mut Lowering<'_, '_>) -> Lowered {
-    if !it.take("b32") {
-        return it.unmodelled(it.last());
-    }
+    it.require("b32")?;
     type Pick = fn(u32, u32) -> u32;
     const MODES: [(&str, Pick); 6] = [
         ("f4e", |i, n| i + n),

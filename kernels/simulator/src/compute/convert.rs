@@ -33,7 +33,7 @@ impl Integer {
         if self.signed { ((bits << up) as i64 >> up) as u64 } else { bits << up >> up }
     }
 
-    /// As [`extend`](Self::extend).
+    /// The number in the low bits, as one that can be negative.
     fn value(self, bits: u64) -> i128 {
         if self.signed { i128::from(self.extend(bits) as i64) } else { i128::from(self.extend(bits)) }
     }
@@ -93,7 +93,7 @@ fn convert(
     let width = |index: usize| it.operands.width(it.operand(index)?);
     let to_width = width(0).unwrap_or(64);
     if to_width < to_bits || width(1).unwrap_or(64) < from_bits {
-        return Err(format!("{it}: a register is narrower than its type"));
+        return Err("a register is narrower than its type".into());
     }
     let (d, a) = (it.operands.target_row(it.operand(0)?)?, it.operands.source_row(it.operand(1)?, from_bits)?);
     let keep = u64::MAX >> (64 - to_width);
@@ -134,9 +134,7 @@ fn to_whole(value: f64, rounding: Rounding) -> f64 {
 }
 
 fn to_integer<F: Float>(it: &mut Lowering<'_, '_>, to: Integer) -> Lowered {
-    let Some(rounding) = whole(it) else {
-        return Err(format!("{it}: expected a rounding to whole numbers, .rni or its like"));
-    };
+    let rounding = whole(it).ok_or("expected a rounding to whole numbers, .rni or its like")?;
     // saturated they are in any case
     it.take("sat");
     let ftz = F::FORMAT == f32::FORMAT && it.take("ftz");
@@ -199,13 +197,18 @@ impl Result {
 }
 
 fn from_integer<T: Float>(it: &mut Lowering<'_, '_>, from: Integer) -> Lowered {
-    let Some(rounding) = rounding(it) else { return Err(format!("{it}: expected a rounding, .rn or its like")) };
+    let rounding = rounding(it).ok_or("expected a rounding, .rn or its like")?;
     // integers are never subnormal
     it.take("ftz");
     let result = Result::take::<T>(it, false);
+    if from.bits < 64 && rounding == Rounding::Nearest {
+        return convert(it, T::BITS, from.bits, move |bits| {
+            result.of(T::rounded(from.extend(bits) as i64 as f64, Rounding::Nearest))
+        });
+    }
     if from.bits < 64 {
         return convert(it, T::BITS, from.bits, move |bits| {
-            result.of(T::rounded(from.value(bits) as i64 as f64, rounding))
+            result.of(T::rounded(from.extend(bits) as i64 as f64, rounding))
         });
     }
     convert(it, T::BITS, 64, move |bits| {
@@ -220,7 +223,7 @@ fn between_numbers<T: Float, F: Float>(it: &mut Lowering<'_, '_>) -> Lowered {
         // bf16 reaches further than f16 and has fewer bits
         Some(rounding) if narrows || T::FORMAT == f16::FORMAT => rounding,
         None if !narrows => Rounding::Nearest,
-        _ => return Err(format!("{it}: a rounding is there if and only if the new type is the smaller one")),
+        _ => return Err("a rounding is there if and only if the new type is the smaller one".into()),
     };
     let ftz = [T::FORMAT, F::FORMAT].contains(&f32::FORMAT) && it.take("ftz");
     let result = Result::take::<T>(it, ftz);
@@ -242,7 +245,7 @@ fn between_numbers<T: Float, F: Float>(it: &mut Lowering<'_, '_>) -> Lowered {
 
 /// `cvt.rn.f16x2.f32 d, a, b`: `a` goes to the upper half.
 fn pair<T: Float>(it: &mut Lowering<'_, '_>) -> Lowered {
-    let Some(rounding) = rounding(it) else { return Err(format!("{it}: expected a rounding, .rn or its like")) };
+    let rounding = rounding(it).ok_or("expected a rounding, .rn or its like")?;
     let result = Result::take::<T>(it, false);
     let half = move |value: f32| result.of(T::rounded(value.into(), rounding)) as u32;
     it.binary(move |a: f32, b: f32| half(a) << 16 | half(b))
@@ -273,9 +276,7 @@ fn to_tf32(it: &mut Lowering<'_, '_>) -> Lowered {
 
 /// `cvt.pack.sat.s16.s32 d, a, b`, and with `c`, whose bits move up, for types of less than 16 bits.
 fn pack(it: &mut Lowering<'_, '_>) -> Lowered {
-    if !it.take("sat") {
-        return Err(format!("{it}: expected .sat"));
-    }
+    it.require("sat")?;
     let chained = it.take("b32");
     let (from, to) = (it.ty(), it.ty());
     let Some(to) = Integer::named(to).filter(|to| (to.bits < 16) == chained && to.bits <= 16) else {

@@ -14,7 +14,7 @@ pub(super) fn lower(it: &mut Lowering<'_, '_>) -> Lowered {
     if approximate || it.take("full") {
         return if ty == "f64" { lower_high_word(it) } else { lower_approximate(it, ty, approximate) };
     }
-    let Some(rounding) = rounding(it) else { return Err(format!("{it}: expected .approx or a rounding")) };
+    let rounding = rounding(it).ok_or("expected .approx or a rounding")?;
     let modes = Modes { ftz: ty == "f32" && it.take("ftz"), sat: false, relu: false };
     match (it.opcode(), ty, rounding) {
         ("div", "f32", _) => binary::<f32>(it, modes, move |a, b| quotient(a, b, rounding)),

@@ -115,7 +115,7 @@ impl Exact {
         let rest = a.significand % b.significand != 0;
         Self {
             negative: a.negative != b.negative,
-            significand: a.significand / b.significand | u128::from(rest),
+            significand: (a.significand / b.significand) | u128::from(rest),
             exponent: a.exponent - b.exponent,
         }
     }

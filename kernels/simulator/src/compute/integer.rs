@@ -109,7 +109,7 @@ fn multiply_add(it: &mut Lowering<'_, '_>, ty: &str) -> Lowered {
             integer!(it, ty, T, W => it.ternary(|a: T, b: T, c: T| a.wrapping_mul(b).wrapping_add(c)))
         }
         (Part::High, "s32") if it.take("sat") => {
-            it.ternary(|a: i32, b: i32, c: i32| ((i64::from(a) * i64::from(b) >> 32) as i32).saturating_add(c))
+            it.ternary(|a: i32, b: i32, c: i32| (((i64::from(a) * i64::from(b)) >> 32) as i32).saturating_add(c))
         }
         (Part::High, _) => integer!(it, ty, T, W => {
             it.ternary(|a: T, b: T, c: T| (((W::from(a) * W::from(b)) >> T::BITS) as T).wrapping_add(c))

@@ -44,6 +44,11 @@ impl<'a, 'b> Lowering<'a, 'b> {
         position.map(|at| self.modifiers.remove(at)).is_some()
     }
 
+    /// Takes a modifier that has to be there.
+    pub fn require(&mut self, name: &str) -> Result<(), String> {
+        if self.take(name) { Ok(()) } else { Err(format!("expected .{name}")) }
+    }
+
     /// Takes the first modifier that is among `choices`.
     pub fn pick<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
         let of = |name: &str| choices.iter().find(|choice| choice.0 == name).map(|choice| choice.1);
@@ -51,11 +56,11 @@ impl<'a, 'b> Lowering<'a, 'b> {
         of(self.modifiers.remove(at))
     }
 
-    /// Takes a modifier that has to be there.
+    /// Takes a modifier that has to be one of `choices`.
     pub fn choose<T: Copy>(&mut self, choices: &[(&str, T)]) -> Result<T, String> {
         self.pick(choices).ok_or_else(|| {
             let names: Vec<_> = choices.iter().map(|choice| format!(".{}", choice.0)).collect();
-            format!("{self}: expected one of {}", names.join(", "))
+            format!("expected one of {}", names.join(", "))
         })
     }
 
@@ -69,7 +74,7 @@ impl<'a, 'b> Lowering<'a, 'b> {
 
     /// The error for a part of the opcode that has no meaning here.
     pub fn unmodelled<T>(&self, modifier: &str) -> Result<T, String> {
-        Err(format!("{self}: .{modifier} is not modelled here"))
+        Err(format!(".{modifier} is not modelled here"))
     }
 
     /// Number of operands.
@@ -81,14 +86,14 @@ impl<'a, 'b> Lowering<'a, 'b> {
     pub fn expect(&self, count: usize) -> Result<(), String> {
         match self.len() {
             len if len == count => Ok(()),
-            len => Err(format!("{self}: expected {count} operands, found {len}")),
+            len => Err(format!("expected {count} operands, found {len}")),
         }
     }
 
     /// An operand as written.
     pub fn operand(&self, index: usize) -> Result<&'a Operand, String> {
         let operands = &self.instruction.operands;
-        operands.get(index).ok_or_else(|| format!("{self}: expected more than {} operands", operands.len()))
+        operands.get(index).ok_or_else(|| format!("expected more than {} operands", operands.len()))
     }
 
     /// An operand that is read.
@@ -123,7 +128,7 @@ impl<'a, 'b> Lowering<'a, 'b> {
     pub fn immediate(&self, index: usize) -> Result<u64, String> {
         match self.operand(index)? {
             Operand::Integer(value) => Ok(*value),
-            other => Err(format!("{self}: expected an integer, found {other:?}")),
+            other => Err(format!("expected an integer, found {other:?}")),
         }
     }
 
@@ -168,16 +173,6 @@ impl<'a, 'b> Lowering<'a, 'b> {
         })
     }
 
-    /// `f` of a register, lane by lane and only where it is wanted: for what takes long.
-    pub fn unary_each<A: Lane, D: Lane>(&mut self, f: impl Fn(A) -> D + Send + Sync + 'static) -> Lowered {
-        self.expect(2)?;
-        let (d, a) = (self.target::<D>()?, self.source::<A>(1)?);
-        compute(move |frame, mask| {
-            let a = A::get(frame, a);
-            D::set(frame, d, mask, each(mask, |lane| f(a[lane])));
-        })
-    }
-
     /// `f` of two registers, lane by lane and only where it is wanted: for what takes long.
     pub fn binary_each<A: Lane, B: Lane, D: Lane>(
         &mut self,
@@ -189,12 +184,6 @@ impl<'a, 'b> Lowering<'a, 'b> {
             let (a, b) = (A::get(frame, a), B::get(frame, b));
             D::set(frame, d, mask, each(mask, |lane| f(a[lane], b[lane])));
         })
-    }
-}
-
-impl std::fmt::Display for Lowering<'_, '_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.instruction.opcode.join("."))
     }
 }
 

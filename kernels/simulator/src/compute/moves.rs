@@ -1,6 +1,6 @@
 //! Moving: `mov`, `selp`, `slct`, and addresses between state spaces.
 
-use super::lowering::{Lowered, Lowering, bits, compute, lanes, set_bits, zip};
+use super::lowering::{Lowered, Lowering, bits, compute, lanes, map, set_bits, zip};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 use crate::ptx::ast::Operand;
 use crate::vm::code::Op;
@@ -36,8 +36,7 @@ pub(super) fn copy(it: &mut Lowering<'_, '_>) -> Result<Option<Op>, String> {
         {
             return Ok(None);
         }
-        (Operand::Vector(parts), _) => unpack(it, parts, width),
-        (_, Operand::Vector(parts)) => pack(it, parts, width),
+        (Operand::Vector(_), _) | (_, Operand::Vector(_)) => regroup(it, width),
         _ => match width {
             16 => it.unary(|a: u16| a),
             32 => it.unary(|a: u32| a),
@@ -47,48 +46,40 @@ pub(super) fn copy(it: &mut Lowering<'_, '_>) -> Result<Option<Op>, String> {
     .map(Some)
 }
 
-/// `mov.b32 d, {%rs1, %rs2}`: the first part is the lowest.
-fn pack(it: &mut Lowering<'_, '_>, parts: &[Operand], width: u32) -> Lowered {
-    let part = part_width(it, parts, width)?;
-    let rows = parts.iter().map(|operand| it.operands.source_row(operand, part));
-    let rows = rows.collect::<Result<Vec<_>, _>>()?;
-    let d = it.operands.target_row(it.operand(0)?)?;
+/// `mov.b32 d, {%rs1, %rs2}` and `mov.b64 {%r1, _}, a`: the first part is the lowest.
+fn regroup(it: &mut Lowering<'_, '_>, width: u32) -> Lowered {
+    let (sources, source_bits) = parts(it, 1, width)?;
+    let (targets, target_bits) = parts(it, 0, width)?;
+    let sources = sources.iter().map(|part| it.operands.source_row(part, source_bits));
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let targets = targets.iter().map(|part| it.operands.target_row(part)).collect::<Result<Vec<_>, _>>()?;
     compute(move |frame, mask| {
         let mut values = [0; LANES];
-        for (i, &row) in rows.iter().enumerate() {
-            values = zip(values, bits(frame, row), |value, bits| value | bits << (i as u32 * part));
+        for (i, &row) in sources.iter().enumerate() {
+            values = zip(values, bits(frame, row), |value, bits| value | bits << (i as u32 * source_bits));
         }
-        set_bits(frame, d, mask, values);
-    })
-}
-
-/// `mov.b64 {%r1, _}, a`.
-fn unpack(it: &mut Lowering<'_, '_>, parts: &[Operand], width: u32) -> Lowered {
-    let part = part_width(it, parts, width)?;
-    let rows = parts.iter().map(|operand| it.operands.target_row(operand)).collect::<Result<Vec<_>, _>>()?;
-    let a = it.operands.source_row(it.operand(1)?, width)?;
-    compute(move |frame, mask| {
-        let values = bits(frame, a);
-        for (i, &row) in rows.iter().enumerate() {
-            let value = |bits: u64| bits >> (i as u32 * part) & (u64::MAX >> (64 - part));
-            set_bits(frame, row, mask, super::lowering::map(values, value));
+        for (i, &row) in targets.iter().enumerate() {
+            let part = |value: u64| value >> (i as u32 * target_bits) & (u64::MAX >> (64 - target_bits));
+            set_bits(frame, row, mask, map(values, part));
         }
     })
 }
 
-/// Bits of each of the parts that make up `width` bits; all registers have to be of their sizes.
-fn part_width(it: &Lowering<'_, '_>, parts: &[Operand], width: u32) -> Result<u32, String> {
-    let part = width / parts.len().max(1) as u32;
-    if part * parts.len() as u32 != width || ![8, 16, 32].contains(&part) {
-        return Err(format!("{it}: {} parts do not make up {width} bits", parts.len()));
+/// The parts of an operand of `width` bits, and the bits of each; registers have to be of that size.
+fn parts<'a>(it: &Lowering<'a, '_>, index: usize, width: u32) -> Result<(&'a [Operand], u32), String> {
+    let operand = it.operand(index)?;
+    let parts = if let Operand::Vector(parts) = operand { &parts[..] } else { std::slice::from_ref(operand) };
+    let bits = width / parts.len().max(1) as u32;
+    if bits * parts.len() as u32 != width || ![8, 16, 32, 64].contains(&bits) {
+        return Err(format!("{} parts do not make up {width} bits", parts.len()));
     }
-    let whole = [it.operand(0)?, it.operand(1)?].into_iter().map(|operand| (operand, width));
-    for (operand, bits) in whole.chain(parts.iter().map(|operand| (operand, part))) {
-        if matches!(operand, Operand::Register(_)) && it.operands.width(operand)? != bits {
-            return Err(format!("{it}: expected a register of {bits} bits, found {}", it.operands.width(operand)?));
+    for part in parts.iter().filter(|part| matches!(part, Operand::Register(_))) {
+        match it.operands.width(part)? {
+            found if found != bits => return Err(format!("expected a register of {bits} bits, found {found}")),
+            _ => {}
         }
     }
-    Ok(part)
+    Ok((parts, bits))
 }
 
 /// `selp`: by a predicate.
@@ -150,9 +141,7 @@ pub(super) fn convert_address(it: &mut Lowering<'_, '_>) -> Lowered {
         Some(PARAM_WINDOW) | None => 0,
         Some(base) => base,
     };
-    if !it.take("u64") {
-        return it.unmodelled(it.last());
-    }
+    it.require("u64")?;
     match to {
         true => it.unary(move |a: u64| a.wrapping_sub(base)),
         false => it.unary(move |a: u64| a.wrapping_add(base)),

@@ -19,8 +19,8 @@ pub(super) fn odd_sum(a: f64, b: f64, rounding: Rounding) -> f64 {
     } else {
         sum
     };
-    // of what is infinite or not a number, the error is neither smaller nor greater than 0
-    if error < 0.0 || error > 0.0 { odd } else { exact }
+    // what is infinite has no number for an error
+    if error != 0.0 && !error.is_nan() { odd } else { exact }
 }
 
 /// The nearest f32 in the direction of `rounding`.
@@ -67,7 +67,7 @@ pub(super) fn to_odd(value: f64) -> f32 {
     let near = value as f32;
     let back = f64::from(near);
     let odd = f32::from_bits((near.to_bits() - u32::from(back.abs() > value.abs())) | 1);
-    if back < value || back > value { odd } else { near }
+    if back != value { odd } else { near }
 }
 
 /// The nearest f16.

@@ -12,9 +12,7 @@ fn collective(
     run: impl Fn(&mut Frame, Mask) -> Mask + Send + Sync + 'static,
 ) -> Lowered {
     it.expect(members + 1)?;
-    if !it.take("sync") {
-        return Err(format!("{it}: expected .sync"));
-    }
+    it.require("sync")?;
     Ok(Op::Collective(Collective { members: Some(it.source(members)?), run: Box::new(run) }))
 }
 
@@ -22,9 +20,7 @@ fn collective(
 pub(super) fn shuffle(it: &mut Lowering<'_, '_>) -> Lowered {
     let mode =
         it.choose(&[("up", Mode::Up), ("down", Mode::Down), ("bfly", Mode::Butterfly), ("idx", Mode::Index)])?;
-    if !it.take("b32") {
-        return it.unmodelled(it.last());
-    }
+    it.require("b32")?;
     let (d, p) = it.pair_target()?;
     let d = it.operands.target::<u32>(d)?;
     let p = p.map(|p| it.operands.predicate_target(p)).transpose()?;
@@ -124,7 +120,7 @@ fn matching_of<T: Lane + PartialEq>(it: &mut Lowering<'_, '_>) -> Lowered {
     let d = it.operands.target::<u32>(d)?;
     let p = p.map(|p| it.operands.predicate_target(p)).transpose()?;
     if p.is_some() && !all {
-        return Err(format!("{it}: only .all has a predicate"));
+        return Err("only .all has a predicate".into());
     }
     collective(it, 2, move |frame, present| {
         let a = T::get(frame, a);
@@ -186,7 +182,7 @@ fn reduce_by<T: Lane>(it: &mut Lowering<'_, '_>, f: fn(T, T) -> T) -> Lowered {
 /// `elect.sync d|p, members`: the first lane is elected.
 pub(super) fn elect(it: &mut Lowering<'_, '_>) -> Lowered {
     let (Operand::Pair(d, p), members) = (it.operand(0)?, 1) else {
-        return Err(format!("{it}: expected a register and a predicate"));
+        return Err("expected a register and a predicate".into());
     };
     let (d, p) = (it.operands.target::<u32>(d)?, it.operands.predicate_target(p)?);
     collective(it, members, move |frame, present| {
@@ -198,9 +194,7 @@ pub(super) fn elect(it: &mut Lowering<'_, '_>) -> Lowered {
 
 /// `activemask.b32 d`: the lanes that happen to run together.
 pub(super) fn active(it: &mut Lowering<'_, '_>) -> Lowered {
-    if !it.take("b32") {
-        return it.unmodelled(it.last());
-    }
+    it.require("b32")?;
     it.expect(1)?;
     let d: Reg<u32> = it.target()?;
     compute(move |frame, mask| u32::set(frame, d, mask, [mask; LANES]))
