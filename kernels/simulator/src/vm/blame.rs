@@ -157,7 +157,7 @@ fn plain(mangled: &str) -> &str {
         rest.trim_start_matches('_').bytes().all(|b| b.is_ascii_digit()).then(|| &mangled[start..end])
     };
     let starts = mangled.match_indices('E').map(|(at, _)| at + 1).filter(|&at| digits(at) > 0);
-    if mangled.starts_with("_ZZ") { starts.filter_map(name).last().unwrap_or(mangled) } else { mangled }
+    if mangled.starts_with("_ZZ") { starts.filter_map(name).next_back().unwrap_or(mangled) } else { mangled }
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ fn matches() {
                 let text = format!("match.any.sync.{ty} %r0, {r}1, %r2");
                 let (found, _) = run(&text, &[(&format!("{r}1"), row)], &["%r0"], present);
                 assert_lanes(&text, present, &found[0], alike);
-                let same = lanes(present).all(|lane| alike(lane) == present.into());
+                let same = lanes(present).all(|lane| alike(lane) == u64::from(present));
                 let text = format!("match.all.sync.{ty} %r0|%p0, {r}1, %r2");
                 let (found, _) = run(&text, &[(&format!("{r}1"), row)], &["%r0", "%p0"], present);
                 assert_lanes(&text, present, &found[0], |_| if same { present.into() } else { 0 });
