@@ -1,7 +1,7 @@
 //! What instructions without memory do to registers: a closure for each, made once when a module is loaded.
 //!
 //! An instruction is a line in the `match` of its family: its opcode and type, and a function of one lane's values. What
-//! it is called with and how it is written back is the business of [`lowering`]; a modifier that nobody takes is an
+//! it is called with and how it is written back is the business of `lowering`; a modifier that nobody takes is an
 //! error.
 
 mod approximate;

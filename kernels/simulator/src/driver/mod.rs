@@ -2,9 +2,9 @@
 //!
 //! **Calls run at once, in the order of the host, under one lock.** What a GPU would do later is done when the call
 //! returns, so an error is answered by the very call that caused it, and later calls are not poisoned by it. That order is
-//! one of many that the streams allow: the [books] know which others there are, and find what only this one makes right.
+//! one of many that the streams allow: the books know which others there are, and find what only this one makes right.
 //!
-//! Every entry point opens with [`call`] or [`call_bound`], which lock, count, and keep panics from the caller.
+//! Every entry point opens with `call` or `call_bound`, which lock, count, and keep panics from the caller.
 
 mod books;
 mod capture;

@@ -176,7 +176,7 @@ pub struct CopyAsync {
 
 /// A call of a device function: rows of parameters and of returned values are copied between the frames.
 pub struct Call {
-    /// Index in [`Code::functions`].
+    /// Index of the function in its program.
     pub function: usize,
     /// (row here, row there) of 64-bit slots.
     pub arguments: Vec<(u32, u32)>,
