@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use super::{Access, Work};
-use crate::vm::clocks::Clocks;
+use crate::vm::clocks::{Clocks, Scope};
 
 /// Bytes of a page, whose cells are made when a thread first touches it.
 const PAGE: u64 = 1024;
@@ -14,8 +14,9 @@ const PAGE: u64 = 1024;
 pub struct Touch {
     /// In its block.
     pub thread: u32,
-    /// Volatile, relaxed, acquire, release or atomic: such accesses do not race with each other.
-    pub strong: bool,
+    /// How far it reaches if it is volatile, relaxed, acquire, release or atomic: such accesses do not race with each other
+    /// where both reach.
+    pub strong: Option<Scope>,
 }
 
 /// With whom an access races.
@@ -35,17 +36,18 @@ struct Write {
     block: u32,
     clock: u32,
     thread: u16,
+    strong: Option<Scope>,
 }
 
-/// Whom the mask of [`Reads`] names.
+/// Who read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Readers {
     #[default]
     None,
     /// Lanes of this warp.
     Lanes(u16),
-    /// Warps of the block.
-    Warps,
+    /// Warps of the block, a bit each.
+    Warps(u32),
     /// Several blocks.
     Blocks,
 }
@@ -53,12 +55,32 @@ enum Readers {
 #[derive(Clone, Copy, Debug, Default)]
 struct Reads {
     work: u32,
+    /// Work that read before and that `work` does not wait for, or 0.
+    earlier: u32,
     block: u32,
     /// The lowest of the readers': what is missed for it is a second race between the same threads.
     clock: u32,
-    mask: u32,
+    /// Of any of the warps.
+    lanes: u32,
     readers: Readers,
-    strong: bool,
+    /// The weakest of the readers'.
+    strong: Option<Scope>,
+}
+
+impl Reads {
+    /// Work that read and that `work` does not wait for.
+    fn rival_work(&self, work: &Work) -> Option<u32> {
+        [self.work, self.earlier].into_iter().find(|earlier| !work.after(*earlier))
+    }
+}
+
+/// Whether strong accesses reach each other.
+fn reach(a: Option<Scope>, b: Option<Scope>, same_block: bool) -> bool {
+    match a.min(b) {
+        None => false,
+        Some(Scope::Block) => same_block,
+        Some(Scope::Gpu) => true,
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,7 +95,10 @@ impl Cell {
     fn touched_by_work(&mut self, access: Access, work: &Work) -> Option<Rival> {
         let rival = self.rival_work(access, work);
         match access {
-            Access::Read => self.reads = Reads { work: work.id, readers: Readers::Blocks, ..Reads::default() },
+            Access::Read => {
+                let earlier = self.reads.rival_work(work).unwrap_or(0);
+                self.reads = Reads { work: work.id, earlier, readers: Readers::Blocks, ..Reads::default() };
+            }
             Access::Write => {
                 *self = Self { weak: Write { work: work.id, ..Write::default() }, ..Self::default() };
             }
@@ -85,8 +110,8 @@ impl Cell {
         if let Some(write) = [self.weak, self.strong].into_iter().find(|write| !work.after(write.work)) {
             return Some(Rival::Work(write.work, Access::Write));
         }
-        (access == Access::Write && !work.after(self.reads.work))
-            .then_some(Rival::Work(self.reads.work, Access::Read))
+        let reader = self.reads.rival_work(work).filter(|_| access == Access::Write);
+        reader.map(|reader| Rival::Work(reader, Access::Read))
     }
 
     #[inline]
@@ -96,9 +121,10 @@ impl Cell {
         let reads = &mut self.reads;
         let alone = Reads {
             work: work.id,
+            earlier: reads.rival_work(work).unwrap_or(0),
             block: clocks.block(),
             clock: clocks.now(touch.thread),
-            mask: lane,
+            lanes: lane,
             readers: Readers::Lanes(warp),
             strong: touch.strong,
         };
@@ -106,27 +132,20 @@ impl Cell {
             *reads = alone;
             return rival;
         }
-        if reads.block != alone.block || reads.readers == Readers::Blocks {
-            reads.readers = Readers::Blocks;
-            return rival;
-        }
+        let known = |w: u32| clocks.knows_lanes(touch.thread, w, reads.lanes, reads.clock);
         match reads.readers {
-            Readers::Lanes(w) if w == warp && (reads.clock == alone.clock) => reads.mask |= lane,
-            Readers::Lanes(w) if clocks.knows_lanes(touch.thread, w.into(), reads.mask, reads.clock) => {
-                *reads = alone
-            }
-            Readers::Lanes(w) if w == warp => reads.mask |= lane,
-            Readers::Lanes(w) => {
-                reads.readers = Readers::Warps;
-                reads.mask = 1 << w | 1 << warp;
-            }
-            _ if warps(reads.mask).all(|w| clocks.knows_lanes(touch.thread, w, u32::MAX, reads.clock)) => {
-                *reads = alone;
-            }
-            _ => reads.mask |= 1 << warp,
+            _ if reads.block != alone.block => reads.readers = Readers::Blocks,
+            Readers::Lanes(w) if w == warp && reads.clock == alone.clock => {}
+            Readers::Lanes(w) if known(w.into()) => *reads = alone,
+            Readers::Lanes(w) if w == warp => {}
+            Readers::Lanes(w) => reads.readers = Readers::Warps(1 << w | 1 << warp),
+            Readers::Warps(mask) if warps(mask).all(known) => *reads = alone,
+            Readers::Warps(mask) => reads.readers = Readers::Warps(mask | 1 << warp),
+            Readers::None | Readers::Blocks => {}
         }
+        reads.lanes |= lane;
         reads.clock = reads.clock.min(alone.clock);
-        reads.strong &= touch.strong;
+        reads.strong = reads.strong.min(touch.strong);
         rival
     }
 
@@ -138,8 +157,9 @@ impl Cell {
             block: clocks.block(),
             clock: clocks.now(touch.thread),
             thread: touch.thread as u16,
+            strong: touch.strong,
         };
-        if touch.strong {
+        if touch.strong.is_some() {
             self.strong = write;
         } else {
             (self.weak, self.strong) = (write, Write::default());
@@ -155,34 +175,38 @@ impl Cell {
                 return (!work.after(write.work)).then_some(Rival::Work(write.work, Access::Write));
             }
             let thread = u32::from(write.thread);
-            let ordered = clocks.knows(touch.thread, write.block, thread, write.clock);
+            let ordered = reach(touch.strong, write.strong, write.block == clocks.block())
+                || clocks.knows(touch.thread, write.block, thread, write.clock);
             (!ordered).then_some(Rival::Thread(write.block, thread, Access::Write))
         };
-        let strong = if touch.strong && self.strong.work == work.id { None } else { rival(&self.strong) };
-        rival(&self.weak).or(strong)
+        rival(&self.weak).or_else(|| rival(&self.strong))
     }
 
     fn rival_reader(&self, touch: Touch, work: &Work, clocks: &Clocks) -> Option<Rival> {
         let reads = &self.reads;
-        if reads.work != work.id {
-            return (!work.after(reads.work)).then_some(Rival::Work(reads.work, Access::Read));
+        if let Some(reader) = reads.rival_work(work) {
+            return Some(Rival::Work(reader, Access::Read));
         }
+        if reads.work != work.id {
+            return None;
+        }
+        let same_block = reads.block == clocks.block() && reads.readers != Readers::Blocks;
         let reader = |thread: u32| Rival::Thread(reads.block, thread, Access::Read);
         match reads.readers {
-            _ if reads.strong && touch.strong => None,
+            _ if reach(reads.strong, touch.strong, same_block) => None,
             Readers::None => None,
             Readers::Lanes(warp) => {
                 let first = u32::from(warp) * 32;
                 let unordered = |t: &u32| !clocks.knows(touch.thread, reads.block, *t, reads.clock);
                 (0..32)
-                    .filter(|lane| reads.mask >> lane & 1 == 1)
+                    .filter(|lane| reads.lanes >> lane & 1 == 1)
                     .map(|lane| first + lane)
                     .find(unordered)
                     .map(reader)
             }
-            Readers::Warps => warps(reads.mask)
-                .find(|w| !clocks.knows_lanes(touch.thread, *w, u32::MAX, reads.clock))
-                .map(|w| reader(w * 32)),
+            Readers::Warps(mask) => warps(mask)
+                .find(|w| !clocks.knows_lanes(touch.thread, *w, reads.lanes, reads.clock))
+                .map(|w| reader(w * 32 + reads.lanes.trailing_zeros())),
             Readers::Blocks => (!clocks.has_received(touch.thread)).then_some(Rival::Blocks),
         }
     }
@@ -288,9 +312,9 @@ fn cells_of(cells: &mut Vec<Cell>, offset: u64, bytes: u64) -> &mut [Cell] {
 mod tests {
     use super::{Cursor, Rival, Shadow, Touch};
     use crate::memory::{Access, Work};
-    use crate::vm::clocks::Clocks;
+    use crate::vm::clocks::{Clocks, Given, Scope};
 
-    const WEAK: fn(u32) -> Touch = |thread| Touch { thread, strong: false };
+    const WEAK: fn(u32) -> Touch = |thread| Touch { thread, strong: None };
 
     #[test]
     fn unordered_accesses_race_and_ordered_ones_do_not() {
@@ -308,7 +332,7 @@ mod tests {
         assert_eq!(touch(1024, 2, Access::Read, WEAK(41), &clocks), None);
         assert_eq!(touch(1026, 1, Access::Write, WEAK(40), &clocks), None, "41 read other bytes");
         assert_eq!(touch(1025, 1, Access::Write, WEAK(40), &clocks), by(41, Access::Read));
-        let strong = |thread| Touch { thread, strong: true };
+        let strong = |thread| Touch { thread, strong: Some(Scope::Block) };
         assert_eq!(touch(2048, 4, Access::Write, strong(1), &clocks), None);
         assert_eq!(touch(2048, 4, Access::Write, strong(2), &clocks), None);
         assert_eq!(touch(2048, 4, Access::Write, WEAK(3), &clocks), by(2, Access::Write));
@@ -329,24 +353,26 @@ mod tests {
         for thread in 0..64 {
             touch(Access::Read, thread, &clocks);
         }
-        clocks.join(&[u32::MAX; 3], &[0, 0, u32::MAX]);
+        let mut given = Given::default();
+        clocks.give(&[u32::MAX, u32::MAX, 0], &mut given);
+        clocks.join(&[0, 0, u32::MAX], given);
         assert_eq!(touch(Access::Write, 70, &clocks), None, "a named barrier ordered them");
     }
 
     #[test]
     fn pieces_of_work_are_ordered_by_the_books() {
         #[derive(Debug)]
-        struct Never;
-        impl crate::memory::Order for Never {
-            fn after(&self, _: u32) -> bool {
-                false
+        struct After(u32);
+        impl crate::memory::Order for After {
+            fn after(&self, work: u32) -> bool {
+                work == self.0
             }
             fn name(&self, work: u32) -> String {
                 format!("work {work}")
             }
         }
         let shadow = Shadow::new(3000);
-        let other_stream = Work { id: 3, all_before: 1, order: std::sync::Arc::new(Never) };
+        let other_stream = Work { id: 3, all_before: 1, order: std::sync::Arc::new(After(0)) };
         assert_eq!(shadow.touch(0, 3000, Access::Write, &Work::in_order(1)), None);
         assert_eq!(shadow.touch(0, 3000, Access::Read, &other_stream), None);
         assert_eq!(shadow.touch(100, 8, Access::Write, &Work::in_order(4)), None);
@@ -354,5 +380,11 @@ mod tests {
         let race = Cursor::default().touch((&shadow, 104, 4), Access::Read, WEAK(0), &other_stream, &clocks);
         assert_eq!(race, Some(Rival::Work(4, Access::Write)));
         assert_eq!(shadow.touch(0, 3000, Access::Read, &other_stream), Some(Rival::Work(4, Access::Write)));
+        // a later reader does not hide one of another stream
+        let read = |work: &Work| Cursor::default().touch((&shadow, 0, 4), Access::Read, WEAK(0), work, &clocks);
+        assert_eq!((read(&other_stream), read(&Work { id: 5, ..other_stream.clone() })), (None, None));
+        let third = Work { id: 6, all_before: 1, order: std::sync::Arc::new(After(5)) };
+        let write = Cursor::default().touch((&shadow, 0, 4), Access::Write, WEAK(0), &third, &clocks);
+        assert_eq!(write, Some(Rival::Work(3, Access::Read)));
     }
 }

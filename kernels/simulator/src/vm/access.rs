@@ -104,7 +104,7 @@ impl Block<'_> {
         actor: Actor<'_>,
         (space, address, bytes): (Space, u64, u64),
         kind: Kinds,
-        strong: bool,
+        strong: Option<Scope>,
         cursor: &mut Cursor<'a>,
     ) -> Result<Place<'a>, Stop> {
         let place = match self.place(space, address, bytes, actor.thread()) {
@@ -139,7 +139,7 @@ impl Block<'_> {
         let addresses = self.addresses(warp, group, &access.address);
         let bytes = access.size * access.rows.len() as u64;
         let mut values = [[0_u64; LANES]; ELEMENTS];
-        let strong = access.strength.0 != Strength::Weak;
+        let strong = reach(access.strength);
         {
             let mut cursor = Cursor::default();
             for lane in lanes_of(active) {
@@ -158,7 +158,7 @@ impl Block<'_> {
             }
             warp.set(group.frame, *row, active, values);
         }
-        if strong {
+        if strong.is_some() {
             self.receive(warp, active, &addresses, access.address.space);
         }
         Ok(())
@@ -181,7 +181,7 @@ impl Block<'_> {
         if strength == Strength::Ordered {
             lanes_of(active).for_each(|lane| self.clocks.fence(Actor { warp, group, lane }.thread(), scope));
         }
-        let strong = strength != Strength::Weak;
+        let strong = reach(access.strength);
         let mut cursor = Cursor::default();
         for lane in lanes_of(active) {
             let at = (access.address.space, addresses[lane], bytes);
@@ -193,7 +193,7 @@ impl Block<'_> {
                 }
             };
             match self.passes(actor, access.address.space, addresses[lane], scope) {
-                keys if strong && !keys.is_empty() => self.grid.pass(&keys, false, || (store(), true)),
+                keys if strong.is_some() && !keys.is_empty() => self.grid.pass(&keys, false, || (store(), true)),
                 _ => store(),
             }
         }
@@ -222,7 +222,7 @@ impl Block<'_> {
             let mut cursor = Cursor::default();
             let at = (space, addresses[lane], atomic.size);
             let actor = Actor { warp, group, lane };
-            let place = self.checked(actor, at, Kinds::Both, true, &mut cursor)?;
+            let place = self.checked(actor, at, Kinds::Both, Some(scope), &mut cursor)?;
             let modify = |old| (atomic.modify)(old, a[lane] & keep, b[lane] & keep) & keep;
             let (bytes, offset) = (&place.allocation.data, place.offset);
             let update = || match atomic.size {
@@ -280,6 +280,11 @@ impl Block<'_> {
         let of_all = of_all.map(|passed| ((address, None), passed));
         of_all.into_iter().chain(of_block.map(|passed| ((address, Some(self.index)), passed))).collect()
     }
+}
+
+/// How far a strong access reaches.
+fn reach((strength, scope): (Strength, Scope)) -> Option<Scope> {
+    (strength != Strength::Weak).then_some(scope)
 }
 
 /// A generic address for what strong writes pass on, and whether only threads of the block can reach it.

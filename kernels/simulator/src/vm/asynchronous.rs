@@ -86,19 +86,19 @@ impl Block<'_> {
             let mut cursor = Cursor::default();
             if size == copy.size {
                 let at = (copy.from.space, from[lane], size);
-                let place = self.checked(actor, at, Kinds::Read, false, &mut cursor)?;
+                let place = self.checked(actor, at, Kinds::Read, None, &mut cursor)?;
                 place.allocation.data.copy_out(place.offset, &mut bytes[..size as usize]);
             } else {
                 for i in 0..size {
                     let at = (copy.from.space, from[lane] + i, 1);
-                    let place = self.checked(actor, at, Kinds::Read, false, &mut cursor)?;
+                    let place = self.checked(actor, at, Kinds::Read, None, &mut cursor)?;
                     bytes[i as usize] = read(&place, 0, 1) as u8;
                 }
             }
             drop(cursor);
             let mut cursor = Cursor::default();
             let at = (copy.to.space, to[lane], copy.size);
-            let place = self.checked(actor, at, Kinds::Write, false, &mut cursor)?;
+            let place = self.checked(actor, at, Kinds::Write, None, &mut cursor)?;
             place.allocation.written.fill(place.offset, copy.size, PENDING);
             drop(cursor);
             self.copies.threads[actor.thread() as usize].open.push(Copy { to: to[lane], bytes, size: copy.size });
@@ -119,7 +119,7 @@ impl Block<'_> {
             for copy in self.copies.take(actor.thread(), pending) {
                 let mut cursor = Cursor::default();
                 let space = super::code::Space::Shared;
-                let place = self.checked(actor, (space, copy.to, copy.size), Kinds::Write, false, &mut cursor)?;
+                let place = self.checked(actor, (space, copy.to, copy.size), Kinds::Write, None, &mut cursor)?;
                 place.allocation.data.copy_in(place.offset, &copy.bytes[..copy.size as usize]);
             }
         }
@@ -141,7 +141,7 @@ impl Block<'_> {
             let mut cursor = Cursor::default();
             for (lane, address_of_row) in addresses.into_iter().enumerate().take(8 * rows.len()) {
                 let at = (address.space, address_of_row, 16);
-                let place = self.checked(Actor { warp, group, lane }, at, Kinds::Read, false, &mut cursor)?;
+                let place = self.checked(Actor { warp, group, lane }, at, Kinds::Read, None, &mut cursor)?;
                 for column in 0..8 {
                     let element = read(&place, 2 * column, 2) as u32;
                     let (target, half) = holder(lane as u64 % 8, column, transposed);
@@ -169,7 +169,7 @@ impl Block<'_> {
         let mut cursor = Cursor::default();
         for (lane, address_of_row) in addresses.into_iter().enumerate().take(8 * rows.len()) {
             let at = (address.space, address_of_row, 16);
-            let place = self.checked(Actor { warp, group, lane }, at, Kinds::Write, false, &mut cursor)?;
+            let place = self.checked(Actor { warp, group, lane }, at, Kinds::Write, None, &mut cursor)?;
             for column in 0..8 {
                 let (source, half) = holder(lane as u64 % 8, column, transposed);
                 write(&place, 2 * column, 2, u64::from(values[lane / 8][source] >> (16 * half)));

@@ -1,6 +1,7 @@
 //! Block and named barriers.
 
 use super::block::{Block, list};
+use super::clocks::Given;
 use super::code::{Barrier, BarrierKind};
 use super::registers::{LANES, Mask, Reg};
 use super::warp::{Group, Warp, lanes_of};
@@ -20,6 +21,8 @@ struct State {
     threads: Option<u32>,
     /// Groups that wait, with their warps.
     waiting: Vec<(u32, Group)>,
+    /// By threads that do not wait.
+    given: Given,
     /// Lanes that arrived with the predicate.
     votes: u32,
     aligned: bool,
@@ -94,6 +97,9 @@ impl Block<'_> {
         state.threads = threads;
         state.aligned |= barrier.aligned;
         let goes_on = if matches!(barrier.kind, BarrierKind::Arrive) {
+            let mut arrived = vec![0; state.arrived.len()];
+            arrived[index] = lanes;
+            self.clocks.give(&arrived, &mut state.given);
             group.pc += 1;
             Some(group)
         } else {
@@ -139,8 +145,8 @@ impl Block<'_> {
         if state.count + missing < state.threads.unwrap_or(live) || state.count == 0 {
             return;
         }
-        let (arrived, warp_count) = (vec![0; warps.len()], warps.len());
-        let fresh = State { waited: arrived.clone(), arrived, ..State::default() };
+        let nobody = || vec![0; warps.len()];
+        let fresh = State { waited: nobody(), arrived: nobody(), ..State::default() };
         let state = std::mem::replace(&mut self.barriers.states[id], fresh);
         if state.aligned {
             for (index, ((lanes, _), arrived)) in warps.iter().zip(&state.arrived).enumerate() {
@@ -149,11 +155,12 @@ impl Block<'_> {
                 }
             }
         }
-        let all = (0..warp_count).all(|index| state.waited[index] & warps[index].1 == warps[index].1);
-        if all {
+        // only a barrier without a number of threads waits for others to exit
+        let everyone = warps.iter().map(|(lanes, live)| if state.threads.is_none() { live } else { lanes });
+        if everyone.zip(&state.waited).all(|(everyone, waited)| waited & everyone == *everyone) {
             self.clocks.join_all();
         } else {
-            self.clocks.join(&state.arrived, &state.waited);
+            self.clocks.join(&state.waited, state.given);
         }
         let released = state
             .waiting

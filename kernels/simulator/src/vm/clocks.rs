@@ -53,6 +53,14 @@ struct Known {
     fenced: [Option<Arc<Received>>; 2],
 }
 
+/// What threads give to those that wait at a barrier: what they knew and did when they arrived.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// By thread.
+    clocks: Vec<u32>,
+    received: Option<Arc<Received>>,
+}
+
 /// How far a fence or a strong access reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -148,27 +156,36 @@ impl Clocks {
         }
     }
 
-    /// A barrier that the threads of `arrived` (by warp) pass, and those of `waited` wait at.
-    pub fn join(&mut self, arrived: &[Mask], waited: &[Mask]) {
+    /// Threads (by warp) arrive at a barrier: what they do from now on is not part of what they give.
+    pub fn give(&mut self, arrived: &[Mask], given: &mut Given) {
         let members: Vec<u32> = threads_of(arrived).collect();
-        let mut clocks: Vec<u32> = vec![0; self.own.len()];
+        given.clocks.resize(self.own.len(), 0);
         for &member in &members {
-            for (other, clock) in clocks.iter_mut().enumerate() {
+            for (other, clock) in given.clocks.iter_mut().enumerate() {
                 *clock = (*clock).max(self.of(member, other as u32));
             }
         }
         for &member in &members {
-            clocks[member as usize] = self.own[member as usize];
+            given.clocks[member as usize] = self.own[member as usize];
         }
-        let received = self.common_received(members.iter().copied());
+        match (&mut given.received, self.common_received(members.iter().copied())) {
+            (_, None) => {}
+            (Some(known), Some(received)) => merge(Arc::make_mut(known), &received),
+            (none, received) => *none = received,
+        }
         let last = members.iter().map(|m| self.own[*m as usize]).max().unwrap_or(0);
-        let base = Base::Each(clocks.into());
         for member in members {
             self.own[member as usize] = last + 1;
         }
+    }
+
+    /// A barrier that the threads of `waited` (by warp) wait at, after others have `given`.
+    pub fn join(&mut self, waited: &[Mask], mut given: Given) {
+        self.give(waited, &mut given);
+        let base = Base::Each(given.clocks.into());
         for thread in threads_of(waited) {
             self.known[thread as usize].base = base.clone();
-            self.known[thread as usize].received.clone_from(&received);
+            self.known[thread as usize].received.clone_from(&given.received);
         }
     }
 
@@ -190,7 +207,7 @@ impl Clocks {
         if !lanes.iter().all(|&lane| same(leader, lane)) {
             let mut masks = vec![0; self.rows.len()];
             masks[warp as usize] = members;
-            return self.join(&masks, &masks);
+            return self.join(&masks, Given::default());
         }
         let rows = &mut self.rows[warp as usize];
         let mut joined = [0; LANES];
@@ -281,7 +298,7 @@ fn threads_of(masks: &[Mask]) -> impl Iterator<Item = u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clocks, Scope};
+    use super::{Clocks, Given, Scope};
 
     #[test]
     fn barriers_order_those_that_took_part() {
@@ -291,9 +308,13 @@ mod tests {
         clocks.join_all();
         assert!(clocks.knows(40, 0, 5, before) && !clocks.knows(40, 0, 5, clocks.now(5)));
         let before = clocks.now(5);
-        // warp 0 arrives, warp 1 waits
-        clocks.join(&[u32::MAX, u32::MAX, 0, 0], &[0, u32::MAX, 0, 0]);
+        // warp 0 arrives and goes on, warp 1 waits
+        let mut given = Given::default();
+        clocks.give(&[u32::MAX, 0, 0, 0], &mut given);
+        let after = clocks.now(5);
+        clocks.join(&[0, u32::MAX, 0, 0], given);
         assert!(clocks.knows(40, 0, 5, before), "the one that waited");
+        assert!(!clocks.knows(40, 0, 5, after), "what came after the arrival");
         assert!(!clocks.knows(5, 0, 40, before), "the one that only arrived");
         assert!(!clocks.knows(70, 0, 5, before), "the one that was not there");
     }

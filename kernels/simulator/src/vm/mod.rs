@@ -5,6 +5,7 @@ mod asynchronous;
 mod barrier;
 mod blame;
 mod block;
+mod call;
 pub mod clocks;
 pub mod code;
 pub mod launch;

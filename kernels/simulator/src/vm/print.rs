@@ -70,7 +70,7 @@ impl Block<'_> {
 
     fn word(&self, actor: Actor<'_>, address: u64, size: u64) -> Result<u64, Stop> {
         let mut cursor = Cursor::default();
-        let place = self.checked(actor, (Space::Generic, address, size), Kinds::Read, false, &mut cursor)?;
+        let place = self.checked(actor, (Space::Generic, address, size), Kinds::Read, None, &mut cursor)?;
         Ok(read(&place, 0, size))
     }
 

@@ -1,11 +1,9 @@
 //! A warp runs until none of its lanes can go on.
 
 use super::block::{Block, Stop, list};
-use super::code::{Barrier, Call, Collective, Op, Strength};
-use super::lower::LOCAL_BASE;
-use super::operands::Row;
+use super::code::{Barrier, Collective, Op, Strength};
 use super::registers::{LANES, Mask, Predicate, Reg};
-use super::warp::{CallFrame, Group, Wait, Warp, lanes_of};
+use super::warp::{Group, Wait, Warp, lanes_of};
 use crate::findings::Kind;
 
 /// Instructions after which other groups, and other warps, get their turn.
@@ -14,8 +12,19 @@ const TURN: u32 = 2000;
 /// What a strong access takes of a turn: threads that spin do little else, and what they wait for has to come.
 const SPIN: u32 = 100;
 
+/// How the run of a group ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// It waits, makes way, or is no more.
+    Early,
+    /// Its turn was over.
+    Over,
+    /// Its turn was over, and much of it went into strong accesses.
+    Spun,
+}
+
 /// What becomes of the group that ran an instruction.
-enum Next {
+pub(super) enum Next {
     /// It goes on with the next instruction, or at this one.
     Step,
     At(usize),
@@ -28,15 +37,18 @@ enum Next {
 impl Block<'_> {
     /// Runs `warp` until all of its lanes wait or have exited, or its turn is over.
     pub(super) fn run_warp(&mut self, warp: &mut Warp) -> Result<(), Stop> {
-        let mut turns = 0;
+        let (mut turns, mut last) = (0, Ended::Early);
         loop {
             let pick =
                 if self.grid.options.seed != 0 || turns % 2 == 1 { Some(self.random() as usize) } else { None };
             let Some(group) = warp.take_ready(pick) else { return Ok(()) };
             let others = !warp.ready.is_empty();
-            if self.run_group(warp, group)? {
-                // the turn is over: a spinning group must let others go on, whatever the schedule
-                turns += 1;
+            // what a spinning group waits for may take others a whole turn, and they need not wait for it to come along
+            let yields = self.grid.options.seed == 0 && last != Ended::Spun;
+            let ended = self.run_group(warp, group, yields)?;
+            if ended != Ended::Early {
+                // a spinning group must let others go on, whatever the schedule
+                (turns, last) = (turns + 1, ended);
                 if !others || turns > 2 {
                     return Ok(());
                 }
@@ -44,32 +56,33 @@ impl Block<'_> {
         }
     }
 
-    /// Runs a group, and those that it meets; true if its turn was over.
-    fn run_group(&mut self, warp: &mut Warp, mut group: Group) -> Result<bool, Stop> {
+    /// Runs a group, and those that it meets; if it `yields`, to those behind it.
+    fn run_group(&mut self, warp: &mut Warp, mut group: Group, yields: bool) -> Result<Ended, Stop> {
         let functions = &self.grid.launch.program.functions;
         let seeded = self.grid.options.seed != 0;
-        let mut turn = TURN;
+        let (mut turn, mut ended) = (TURN, Ended::Over);
         loop {
-            if !warp.ready.is_empty() {
+            // a seed parts lanes, and lets them meet again by chance only
+            if !warp.ready.is_empty() && (!seeded || turn.is_multiple_of(64)) {
                 warp.absorb(&mut group);
-                if !seeded && turn < TURN && warp.is_ahead(&group) {
+                if yields && turn < TURN && warp.is_ahead(&group) {
                     warp.make_ready(group);
-                    return Ok(false);
+                    return Ok(Ended::Early);
                 }
             }
             turn = turn.saturating_sub(1);
             if turn == 0 {
                 warp.make_ready(group);
-                return Ok(true);
+                return Ok(ended);
             }
             if seeded && turn.is_multiple_of(16) && self.part(warp, &mut group) {
-                return Ok(false);
+                return Ok(Ended::Early);
             }
             let frame = warp.frames[group.frame].as_mut().expect("a group's frame is not free");
             let Some(instruction) = functions[frame.function].code.get(group.pc) else {
                 match self.leave(warp, group.clone(), group.lanes)? {
                     Next::Group(next) => group = next,
-                    _ => return Ok(false),
+                    _ => return Ok(Ended::Early),
                 }
                 continue;
             };
@@ -97,12 +110,13 @@ impl Block<'_> {
                 || matches!(&instruction.op, Op::Load(access) if access.strength.0 != Strength::Weak)
             {
                 turn = turn.saturating_sub(SPIN).max(1);
+                ended = Ended::Spun;
             }
             match self.step(warp, &mut group, active, &instruction.op, instruction.guard)? {
                 Next::Step => group.pc += 1,
                 Next::At(pc) => group.pc = pc,
                 Next::Group(next) => group = next,
-                Next::Gone => return Ok(false),
+                Next::Gone => return Ok(Ended::Early),
             }
         }
     }
@@ -292,53 +306,8 @@ impl Block<'_> {
         Ok(gather(warp, group, warp.lanes))
     }
 
-    fn call(&mut self, warp: &mut Warp, group: &Group, call: &Call) -> Result<Next, Stop> {
-        let callee = &self.grid.launch.program.functions[call.function];
-        let caller = warp.frame(group.frame);
-        let mut registers = callee.layout.frame.clone();
-        for &(here, there) in &call.arguments {
-            registers.b64[there as usize] = caller.registers.b64[here as usize];
-        }
-        let (depth, lanes) = (caller.depth + 1, group.lanes);
-        let local = caller.local + self.grid.launch.program.functions[caller.function].local;
-        for (name, row) in &callee.layout.specials {
-            registers.b32[*row as usize] = match name.as_str() {
-                LOCAL_BASE => [local as u32; LANES],
-                name => self.position(warp.index).special(name).unwrap_or_default(),
-            };
-        }
-        if local + callee.local > self.local_size {
-            let message = format!("calls nest {depth} deep and need more than {} bytes of stack", self.local_size);
-            self.fault(Kind::OutOfBounds, warp, group, lanes.trailing_zeros(), None, message);
-            return Err(Stop);
-        }
-        let caller = Some((group.frame, group.pc));
-        let frame = CallFrame { registers, function: call.function, caller, depth, lanes, local };
-        let frame = warp.push_frame(frame);
-        Ok(Next::Group(Group { lanes, pc: 0, frame, released: None }))
-    }
-
-    /// Lanes return from a function, or out of the kernel.
-    fn leave(&mut self, warp: &mut Warp, group: Group, lanes: Mask) -> Result<Next, Stop> {
-        let Some((caller, pc)) = warp.frame(group.frame).caller else { return self.exit(warp, lanes) };
-        let functions = &self.grid.launch.program.functions;
-        let function = warp.frame(caller).function;
-        if let Op::Call(call) = &functions[function].code[pc].op {
-            for &(here, there) in &call.returns {
-                let values = warp.frame(group.frame).registers.b64[there as usize];
-                warp.set(caller, Row::B64(here), lanes, values);
-            }
-        }
-        let frame = warp.frame(group.frame);
-        frame.lanes &= !lanes;
-        if frame.lanes == 0 {
-            warp.frames[group.frame] = None;
-        }
-        Ok(Next::Group(Group { lanes, pc: pc + 1, frame: caller, released: None }))
-    }
-
     /// Lanes end; others may have waited for that.
-    fn exit(&mut self, warp: &mut Warp, lanes: Mask) -> Result<Next, Stop> {
+    pub(super) fn exit(&mut self, warp: &mut Warp, lanes: Mask) -> Result<Next, Stop> {
         warp.exited |= lanes;
         for (groups, wait) in warp.completed_by_exit() {
             match wait {

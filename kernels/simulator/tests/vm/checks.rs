@@ -113,3 +113,74 @@ fn what_is_not_modelled_is_an_error_that_names_it() {
         assert!(error.message.contains(expected), "{}", error.message);
     }
 }
+
+#[test]
+fn a_barrier_orders_what_was_before_it() {
+    // warp 1 reads what warp 0 wrote, each around its part of a barrier
+    for (writer, reader, races) in [
+        ("WRITE\nbar.arrive 1, 64;", "bar.sync 1, 64;", false),
+        ("bar.arrive 1, 64;\nWRITE", "bar.sync 1, 64;", true),
+        ("WRITE\nbar.sync 0;", "bar.sync 0;", false),
+        // exits are waited for where all threads are
+        ("WRITE\nexit;", "bar.sync 0;", false),
+        ("WRITE\nexit;", "bar.sync 1, 32;", true),
+    ] {
+        let writer = writer.replace("WRITE", "st.shared.u32 [%r3], %r0;");
+        let body = format!(
+            ".shared .u32 s[32];\nmov.u32 %r1, s;\nand.b32 %r2, %r0, 31;\nshl.b32 %r2, %r2, 2;\nadd.u32 %r3, %r1, %r2;\n\
+             setp.ge.u32 %p1, %r0, 32;\n@%p1 bra READER;\n{writer}\nexit;\nREADER:\n{reader}\nld.shared.u32 %r4, [%r3];\n\
+             st.global.u32 [%rd10], %r4;"
+        );
+        under_schedules(|device| {
+            let (_, outcome) = run_on_words(device, "", &body, 64, 64);
+            // the read may come first
+            let found = outcome.findings.iter().any(|f| matches!(f.kind, Kind::Race | Kind::Uninitialized));
+            assert_eq!(found, races, "{writer} / {reader}: {:?}", outcome.findings);
+        });
+    }
+}
+
+#[test]
+fn strong_accesses_race_where_one_does_not_reach_the_other() {
+    let touches = |block: u32, access: &str| format!("setp.eq.u32 %p1, %r1, {block};\n@%p1 {access}\n");
+    for (first, second, third, races) in [
+        (
+            "red.global.add.u32 [%rd0], 1;",
+            "ld.volatile.global.u32 %r2, [%rd0];",
+            "red.gpu.global.add.u32 [%rd0], 1;",
+            false,
+        ),
+        ("red.cta.global.add.u32 [%rd0], 1;", "", "", false),
+        ("red.cta.global.add.u32 [%rd0], 1;", "", "red.gpu.global.add.u32 [%rd0], 1;", true),
+        ("st.release.gpu.global.u32 [%rd0], 1;", "", "ld.acquire.cta.global.u32 %r2, [%rd0];", true),
+        // a plain read among strong ones
+        ("ld.volatile.global.u32 %r2, [%rd0];", "ld.global.u32 %r2, [%rd0];", "red.global.add.u32 [%rd0], 1;", true),
+    ] {
+        // one block after another, and nothing orders them
+        let body = [
+            "mov.u32 %r1, %ctaid.x;\n",
+            "W:\nld.volatile.global.u32 %r3, [%rd0+4];\nsetp.ne.u32 %p2, %r3, %r1;\n@%p2 bra W;\n",
+        ];
+        let accesses = [touches(0, first), touches(1, second), touches(2, third)];
+        let accesses: String = accesses.into_iter().filter(|touch| touch.contains("%rd")).collect();
+        let body = format!("{}{}{accesses}red.global.add.u32 [%rd0+4], 1;", body[0], body[1]);
+        let mut device = Device::default();
+        let program = device.load(&kernel(1, "", &body));
+        let buffer = device.zeros::<u32>(2);
+        let outcome = device.launch(&program, "k", [3, 1, 1], [1; 3], 0, &[Arg::from(&buffer)]);
+        assert_eq!(outcome.findings.iter().any(|f| f.kind == Kind::Race), races, "{first} {second} {third}");
+    }
+}
+
+#[test]
+fn a_lane_of_each_warp_reads_and_the_last_writes() {
+    let body = ".shared .u32 s[2];\nsetp.ne.u32 %p1, %r0, 0;\n@!%p1 st.shared.u32 [s], 3;\n@!%p1 st.shared.u32 [s+4], 0;\n\
+        bar.sync 0;\nand.b32 %r1, %r0, 31;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 exit;\nld.shared.u32 %r2, [s];\nFENCE\n\
+        atom.shared.add.u32 %r3, [s+4], 1;\nsetp.eq.u32 %p2, %r3, 2;\n@%p2 st.shared.u32 [s], 9;";
+    for (fence, races) in [("membar.cta;", false), ("", true)] {
+        under_schedules(|device| {
+            let (_, outcome) = run_on_words(device, "", &body.replace("FENCE", fence), 96, 1);
+            assert_eq!(outcome.findings.iter().any(|f| f.kind == Kind::Race), races, "{:?}", outcome.findings);
+        });
+    }
+}

@@ -148,3 +148,45 @@ fn barriers_in_branches_are_found() {
     let body = "setp.ge.u32 %p1, %r0, 32;\n@%p1 exit;\nbar.sync 0;\n";
     assert_clean(&run_on_words(&mut Device::default(), "", body, 64, 64).1);
 }
+
+#[test]
+fn lanes_meet_in_a_function_that_they_call_at_different_times() {
+    let function = ".func (.param .b32 out) f(.param .b32 n)\n{\n.reg .b32 %r<2>;\nld.param.u32 %r0, [n];\n\
+        shfl.sync.bfly.b32 %r1, %r0, 16, 31, -1;\nst.param.b32 [out], %r1;\nret;\n}";
+    // half of the warp loops for longer than a turn lasts
+    let body = "setp.ge.u32 %p1, %r0, 16;\n@%p1 bra CALL;\nmov.u32 %r1, 0;\nLOOP:\nadd.u32 %r1, %r1, 1;\n\
+        setp.lt.u32 %p2, %r1, 9000;\n@%p2 bra LOOP;\nCALL:\n{\n.param .b32 a;\n.param .b32 b;\nst.param.b32 [a], %r0;\n\
+        call (b), f, (a);\nld.param.b32 %r2, [b];\n}\nst.global.u32 [%rd10], %r2;";
+    under_schedules(|device| {
+        let (words, outcome) = run_on_words(device, function, body, 32, 32);
+        assert_clean(&outcome);
+        assert_eq!(words, (0..32).map(|i| i ^ 16).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_seed_parts_lanes() {
+    let body = "mov.u32 %r1, 0;\nLOOP:\nadd.u32 %r1, %r1, 1;\nsetp.lt.u32 %p1, %r1, 200;\n@%p1 bra LOOP;\n\
+        activemask.b32 %r2;\nst.global.u32 [%rd10], %r2;";
+    let together = |seed| {
+        let (words, outcome) = run_on_words(&mut Device::seeded(seed), "", body, 32, 32);
+        assert_clean(&outcome);
+        words == [u32::MAX; 32]
+    };
+    assert!(together(0) && !(1..9).all(together));
+}
+
+#[test]
+fn who_holds_a_lock_goes_on_while_lanes_of_its_warp_spin() {
+    let body = "LOOP:\natom.global.cas.b32 %r1, [%rd0], 0, 1;\nsetp.ne.u32 %p1, %r1, 0;\n@%p1 bra LOOP;\nmembar.gl;\n\
+        mov.u32 %r2, 0;\nMORE:\nadd.u32 %r2, %r2, 1;\nsetp.lt.u32 %p1, %r2, 1000;\n@%p1 bra MORE;\n\
+        ld.global.u32 %r3, [%rd0+4];\nadd.u32 %r3, %r3, 1;\nst.global.u32 [%rd0+4], %r3;\nmembar.gl;\n\
+        atom.global.exch.b32 %r3, [%rd0], 0;";
+    for seed in 0..6 {
+        // the section takes 100 thousand instructions
+        let mut device = Device::new(Options { seed, limit: 1_000_000, ..Options::default() });
+        let (words, outcome) = run_on_words(&mut device, "", body, 32, 2);
+        assert_clean(&outcome);
+        assert_eq!(words, [0, 32]);
+    }
+}

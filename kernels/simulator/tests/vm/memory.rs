@@ -117,3 +117,14 @@ fn large_parameters_are_read_by_any_index() {
     assert_clean(&device.launch(&program, "k", [1; 3], [32, 1, 1], 0, &arguments));
     assert_eq!(device.download::<f32>(&buffer)[..6], [1.5, 2.5, 3.5, 4.5, 1.5, 2.5]);
 }
+
+#[test]
+fn signed_parameters_fill_their_registers_and_no_more() {
+    let mut device = Device::default();
+    let body = "ld.param.s8 %rs1, [p1];\nmov.u16 %rs2, 1;\nmov.b32 %r1, {%rs1, %rs2};\nst.global.u32 [%rd0], %r1;\n\
+        ld.param.s8 %r2, [p1];\nst.global.u32 [%rd0+4], %r2;\nld.param.s8 %rd1, [p1];\nst.global.u64 [%rd0+8], %rd1;";
+    let program = device.load(&kernel(1, "", body).replace(".param .u64 p0)", ".param .u64 p0, .param .s8 p1)"));
+    let buffer = device.zeros::<u32>(4);
+    assert_clean(&device.launch(&program, "k", [1; 3], [1; 3], 0, &[Arg::from(&buffer), Arg::from(-2_i8)]));
+    assert_eq!(device.download::<u32>(&buffer), [0x1_fffe, 0xffff_fffe, 0xffff_fffe, 0xffff_ffff]);
+}

@@ -95,21 +95,22 @@ impl Lowering<'_> {
             } else {
                 self.operands.source_row(value, element_bytes as u32 * 8)?
             };
-            moves.push((register, row + (at / 8) as u32, at % 8 * 8));
+            let width = self.operands.width(value).unwrap_or(64);
+            moves.push((register, row + (at / 8) as u32, at % 8 * 8, u64::MAX >> (64 - width)));
         }
         let bits = element_bytes as u32 * 8;
         let keep = u64::MAX >> (64 - bits);
         let fill = move |value: u64| if signed { (value << (64 - bits)) as i64 >> (64 - bits) } else { value as i64 };
         Ok(Some(Op::Compute(if opcode[0] == "ld" {
             Box::new(move |frame, mask| {
-                for &(register, row, shift) in &moves {
-                    let values = frame.b64[row as usize].map(|word| fill(word >> shift & keep) as u64);
+                for &(register, row, shift, all) in &moves {
+                    let values = frame.b64[row as usize].map(|word| fill(word >> shift & keep) as u64 & all);
                     frame.set_values(register, mask, values);
                 }
             })
         } else {
             Box::new(move |frame, mask| {
-                for &(register, row, shift) in &moves {
+                for &(register, row, shift, _) in &moves {
                     let values = frame.values(register);
                     let row = &mut frame.b64[row as usize];
                     for lane in (0..LANES).filter(|lane| mask >> lane & 1 == 1) {
