@@ -2,9 +2,9 @@
 
 use super::exact::Rounding;
 use super::float::Float;
-use super::lowering::{Lowered, Lowering, compute, mask_of, zip3};
+use super::lowering::{Lowered, Lowering, compute, zip3};
 use super::packed::{Modes, Packed, binary, packed_type, rounding, ternary};
-use crate::vm::registers::Lane;
+use crate::vm::registers::{Lane, mask_of};
 
 pub(super) fn lower(it: &mut Lowering<'_, '_>) -> Lowered {
     let ty = it.ty();

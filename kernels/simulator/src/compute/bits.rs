@@ -1,8 +1,8 @@
 //! Bits: logic, shifts, fields, counting and permuting.
 
-use super::lowering::{Lowered, Lowering, compute, map, mask_of, zip3};
+use super::lowering::{Lowered, Lowering, compute, map, zip3};
 use crate::ptx::ast::Operand;
-use crate::vm::registers::{Lane, Mask};
+use crate::vm::registers::{Lane, Mask, mask_of};
 
 /// `and`, `or`, `xor`, `not`, `cnot`.
 pub(super) fn logic(it: &mut Lowering<'_, '_>) -> Lowered {

@@ -1,7 +1,7 @@
 //! Integers of many words: addition, subtraction and multiplication through the carry register.
 
-use super::lowering::{Lowered, Lowering, compute, lanes};
-use crate::vm::registers::Lane;
+use super::lowering::{Lowered, Lowering, compute};
+use crate::vm::registers::{Lane, lanes_of};
 
 /// `add.cc`, `addc`, `sub.cc`, `subc`, `mad.cc`, `madc`; `writes` says whether `.cc` is there.
 pub(super) fn lower(it: &mut Lowering<'_, '_>, ty: &str, writes: bool) -> Lowered {
@@ -54,7 +54,7 @@ fn carried<T: Lane>(
         let (a, b, c) = (T::get(frame, a), T::get(frame, b), T::get(frame, c));
         let carry = if reads { frame.predicates[register as usize] } else { 0 };
         let (mut values, mut carries) = (a, 0);
-        for lane in lanes(mask) {
+        for lane in lanes_of(mask) {
             let sum = f(a[lane], b[lane], c[lane], i128::from(carry >> lane & 1));
             values[lane] = T::from_bits(sum as u64);
             carries |= u32::from(sum >> T::BITS & 1 == 1) << lane;

@@ -3,10 +3,10 @@
 use half::{bf16, f16};
 
 use super::float::Float;
-use super::lowering::{Lowered, Lowering, compute, map, mask_of};
+use super::lowering::{Lowered, Lowering, compute, map};
 use super::packed::Packed;
 use crate::ptx::ast::Operand;
-use crate::vm::registers::{Frame, LANES, Lane, Mask, Predicate, Reg};
+use crate::vm::registers::{Frame, LANES, Lane, Mask, Predicate, Reg, mask_of};
 
 /// Compares the first numbers of two registers' lanes, and the second ones if they hold two.
 type Compare = Box<dyn Fn(&Frame) -> [Mask; 2] + Send + Sync>;

@@ -6,8 +6,7 @@ use super::exact::{Exact, Rounding};
 use super::float::Float;
 use super::lowering::{Lowered, Lowering, compute, map};
 use super::packed::rounding;
-use crate::vm::operands::Row;
-use crate::vm::registers::{Lane, Reg};
+use crate::vm::registers::{Lane, Reg, Row};
 
 /// An integer type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +137,7 @@ fn to_integer<F: Float>(it: &mut Lowering<'_, '_>, to: Integer) -> Lowered {
     // saturated they are in any case
     it.take("sat");
     let ftz = F::FORMAT == f32::FORMAT && it.take("ftz");
+    // the one that nearly all conversions are, as the host's processor does it
     if rounding == Rounding::Zero && F::FORMAT == f32::FORMAT && to == (Integer { bits: 32, signed: true }) {
         return convert(it, 32, 32, |bits| f32::from_bits(bits as u32) as i32 as u64);
     }
@@ -159,14 +159,14 @@ fn to_integer<F: Float>(it: &mut Lowering<'_, '_>, to: Integer) -> Lowered {
 
 /// What is done to a floating-point number that a conversion makes.
 #[derive(Clone, Copy)]
-struct Result {
+struct Finish {
     sat: bool,
     relu: bool,
     finite: bool,
     ftz: bool,
 }
 
-impl Result {
+impl Finish {
     fn take<T: Float>(it: &mut Lowering<'_, '_>, ftz: bool) -> Self {
         let half = T::BITS == 16;
         Self {
@@ -200,19 +200,20 @@ fn from_integer<T: Float>(it: &mut Lowering<'_, '_>, from: Integer) -> Lowered {
     let rounding = rounding(it).ok_or("expected a rounding, .rn or its like")?;
     // integers are never subnormal
     it.take("ftz");
-    let result = Result::take::<T>(it, false);
+    let finish = Finish::take::<T>(it, false);
+    // apart from the rest: known when the closure is made, the rounding costs nothing
     if from.bits < 64 && rounding == Rounding::Nearest {
         return convert(it, T::BITS, from.bits, move |bits| {
-            result.of(T::rounded(from.extend(bits) as i64 as f64, Rounding::Nearest))
+            finish.of(T::rounded(from.extend(bits) as i64 as f64, Rounding::Nearest))
         });
     }
     if from.bits < 64 {
         return convert(it, T::BITS, from.bits, move |bits| {
-            result.of(T::rounded(from.extend(bits) as i64 as f64, rounding))
+            finish.of(T::rounded(from.extend(bits) as i64 as f64, rounding))
         });
     }
     convert(it, T::BITS, 64, move |bits| {
-        result.of(T::from_bits(Exact::from(from.value(bits)).round(T::FORMAT, rounding)))
+        finish.of(T::from_bits(Exact::from(from.value(bits)).round(T::FORMAT, rounding)))
     })
 }
 
@@ -226,7 +227,7 @@ fn between_numbers<T: Float, F: Float>(it: &mut Lowering<'_, '_>) -> Lowered {
         _ => return Err("a rounding is there if and only if the new type is the smaller one".into()),
     };
     let ftz = [T::FORMAT, F::FORMAT].contains(&f32::FORMAT) && it.take("ftz");
-    let result = Result::take::<T>(it, ftz);
+    let finish = Finish::take::<T>(it, ftz);
     let ftz = ftz && F::FORMAT == f32::FORMAT;
     let source = move |bits: u64| {
         let value = F::from_bits(bits);
@@ -234,20 +235,20 @@ fn between_numbers<T: Float, F: Float>(it: &mut Lowering<'_, '_>) -> Lowered {
     };
     match (whole, rounding) {
         (Some(rounding), _) => convert(it, T::BITS, F::BITS, move |bits| {
-            result.of(T::rounded(to_whole(source(bits), rounding), Rounding::Nearest))
+            finish.of(T::rounded(to_whole(source(bits), rounding), Rounding::Nearest))
         }),
         (None, Rounding::Nearest) => {
-            convert(it, T::BITS, F::BITS, move |bits| result.of(T::rounded(source(bits), Rounding::Nearest)))
+            convert(it, T::BITS, F::BITS, move |bits| finish.of(T::rounded(source(bits), Rounding::Nearest)))
         }
-        _ => convert(it, T::BITS, F::BITS, move |bits| result.of(T::rounded(source(bits), rounding))),
+        _ => convert(it, T::BITS, F::BITS, move |bits| finish.of(T::rounded(source(bits), rounding))),
     }
 }
 
 /// `cvt.rn.f16x2.f32 d, a, b`: `a` goes to the upper half.
 fn pair<T: Float>(it: &mut Lowering<'_, '_>) -> Lowered {
     let rounding = rounding(it).ok_or("expected a rounding, .rn or its like")?;
-    let result = Result::take::<T>(it, false);
-    let half = move |value: f32| result.of(T::rounded(value.into(), rounding)) as u32;
+    let finish = Finish::take::<T>(it, false);
+    let half = move |value: f32| finish.of(T::rounded(value.into(), rounding)) as u32;
     it.binary(move |a: f32, b: f32| half(a) << 16 | half(b))
 }
 

@@ -3,24 +3,23 @@
 use super::carry;
 use super::lowering::{Lowered, Lowering};
 
-/// `$body` with `$T` as the type that a name means, and `$W` as the one twice as wide.
+/// `$body` with `$T` as the type that a name means, and `$W`, if it is asked for, as the one twice as wide.
 macro_rules! integer {
-    ($it:ident, $ty:expr, $T:ident, $W:ident => $body:expr) => {
-        integer!(@ $it, $ty, $T, $W => $body, "u16" u16 u32, "s16" i16 i32, "u32" u32 u64, "s32" i32 i64,
-            "u64" u64 u128, "s64" i64 i128)
-    };
-    (@ $it:ident, $ty:expr, $T:ident, $W:ident => $body:expr, $($name:literal $narrow:ident $wide:ident),*) => {
+    ($it:ident, $ty:expr, $T:ident $(, $W:ident)? => $body:expr) => {
         match $ty {
-            $($name => {
-                #[allow(dead_code)]
-                type $T = $narrow;
-                #[allow(dead_code)]
-                type $W = $wide;
-                $body
-            })*
+            "u16" => integer!(@ $T = u16 $(, $W = u32)? => $body),
+            "s16" => integer!(@ $T = i16 $(, $W = i32)? => $body),
+            "u32" => integer!(@ $T = u32 $(, $W = u64)? => $body),
+            "s32" => integer!(@ $T = i32 $(, $W = i64)? => $body),
+            "u64" => integer!(@ $T = u64 $(, $W = u128)? => $body),
+            "s64" => integer!(@ $T = i64 $(, $W = i128)? => $body),
             other => $it.unmodelled(other),
         }
     };
+    (@ $($name:ident = $ty:ident),+ => $body:expr) => {{
+        $(type $name = $ty;)+
+        $body
+    }};
 }
 
 /// The two 16-bit halves of a register, each by `f`.
@@ -43,18 +42,18 @@ pub(super) fn lower(it: &mut Lowering<'_, '_>) -> Lowered {
     match (opcode, ty) {
         ("add", "u16x2" | "s16x2") => it.binary(halves(u16::wrapping_add)),
         ("add", "s32") if it.take("sat") => it.binary(i32::saturating_add),
-        ("add", _) => integer!(it, ty, T, W => it.binary(T::wrapping_add)),
+        ("add", _) => integer!(it, ty, T => it.binary(T::wrapping_add)),
         ("sub", "s32") if it.take("sat") => it.binary(i32::saturating_sub),
-        ("sub", _) => integer!(it, ty, T, W => it.binary(T::wrapping_sub)),
+        ("sub", _) => integer!(it, ty, T => it.binary(T::wrapping_sub)),
         ("mul", _) => multiply(it, ty),
         ("mad", _) => multiply_add(it, ty),
         ("mul24", _) => multiply24(it, ty),
         ("mad24", _) => multiply24_add(it, ty),
         // by zero as the hardware divides; the smallest number by -1 is itself
-        ("div", _) => integer!(it, ty, T, W => {
+        ("div", _) => integer!(it, ty, T => {
             it.binary_each(|a: T, b: T| if b == 0 { !0 } else { a.wrapping_div(b) })
         }),
-        ("rem", _) => integer!(it, ty, T, W => {
+        ("rem", _) => integer!(it, ty, T => {
             it.binary_each(|a: T, b: T| if b == 0 { a } else { a.wrapping_rem(b) })
         }),
         ("abs", "s16") => it.unary(i16::wrapping_abs),
@@ -71,9 +70,9 @@ pub(super) fn lower(it: &mut Lowering<'_, '_>) -> Lowered {
         ("max", "s16x2") => it.binary(signed_halves(i16::max)),
         ("min", "s32") if it.take("relu") => it.binary(|a: i32, b: i32| a.min(b).max(0)),
         ("max", "s32") if it.take("relu") => it.binary(|a: i32, b: i32| a.max(b).max(0)),
-        ("min", _) => integer!(it, ty, T, W => it.binary(|a: T, b: T| a.min(b))),
-        ("max", _) => integer!(it, ty, T, W => it.binary(|a: T, b: T| a.max(b))),
-        ("sad", _) => integer!(it, ty, T, W => it.ternary(|a: T, b: T, c: T| c.wrapping_add(a.abs_diff(b) as T))),
+        ("min", _) => integer!(it, ty, T => it.binary(|a: T, b: T| a.min(b))),
+        ("max", _) => integer!(it, ty, T => it.binary(|a: T, b: T| a.max(b))),
+        ("sad", _) => integer!(it, ty, T => it.ternary(|a: T, b: T, c: T| c.wrapping_add(a.abs_diff(b) as T))),
         ("dp4a", _) => dot4(it, ty),
         ("dp2a", _) => dot2(it, ty),
         _ => it.unmodelled(ty),
@@ -91,7 +90,7 @@ const PARTS: [(&str, Part); 3] = [("lo", Part::Low), ("hi", Part::High), ("wide"
 
 fn multiply(it: &mut Lowering<'_, '_>, ty: &str) -> Lowered {
     match (it.choose(&PARTS)?, ty) {
-        (Part::Low, _) => integer!(it, ty, T, W => it.binary(T::wrapping_mul)),
+        (Part::Low, _) => integer!(it, ty, T => it.binary(T::wrapping_mul)),
         (Part::High, _) => {
             integer!(it, ty, T, W => it.binary(|a: T, b: T| ((W::from(a) * W::from(b)) >> T::BITS) as T))
         }
@@ -106,7 +105,7 @@ fn multiply(it: &mut Lowering<'_, '_>, ty: &str) -> Lowered {
 fn multiply_add(it: &mut Lowering<'_, '_>, ty: &str) -> Lowered {
     match (it.choose(&PARTS)?, ty) {
         (Part::Low, _) => {
-            integer!(it, ty, T, W => it.ternary(|a: T, b: T, c: T| a.wrapping_mul(b).wrapping_add(c)))
+            integer!(it, ty, T => it.ternary(|a: T, b: T, c: T| a.wrapping_mul(b).wrapping_add(c)))
         }
         (Part::High, "s32") if it.take("sat") => {
             it.ternary(|a: i32, b: i32, c: i32| (((i64::from(a) * i64::from(b)) >> 32) as i32).saturating_add(c))

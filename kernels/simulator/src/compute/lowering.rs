@@ -2,8 +2,8 @@
 
 use crate::ptx::ast::{Instruction, Operand};
 use crate::vm::code::Op;
-use crate::vm::operands::{Operands, Row};
-use crate::vm::registers::{Frame, LANES, Lane, Mask, Predicate, Reg};
+use crate::vm::operands::Operands;
+use crate::vm::registers::{Frame, LANES, Lane, Mask, Predicate, Reg, lanes_of};
 
 /// Result of lowering an instruction.
 pub(super) type Lowered = Result<Op, String>;
@@ -219,38 +219,8 @@ pub(super) fn zip3<A: Copy, B: Copy, C: Copy, D>(
 #[inline]
 pub(super) fn each<D: Copy + Default>(mask: Mask, f: impl Fn(usize) -> D) -> [D; LANES] {
     let mut values = [D::default(); LANES];
-    for lane in lanes(mask) {
+    for lane in lanes_of(mask) {
         values[lane] = f(lane);
     }
     values
-}
-
-/// The lanes of `mask`.
-#[inline]
-pub(super) fn lanes(mask: Mask) -> impl Iterator<Item = usize> {
-    (0..LANES).filter(move |lane| mask >> lane & 1 == 1)
-}
-
-/// The lanes for which `f` is true, as a mask.
-#[inline]
-pub(super) fn mask_of(f: impl Fn(usize) -> bool) -> Mask {
-    (0..LANES).fold(0, |mask, lane| mask | u32::from(f(lane)) << lane)
-}
-
-/// The bits of a row of either bank.
-#[inline]
-pub(super) fn bits(frame: &Frame, row: Row) -> [u64; LANES] {
-    match row {
-        Row::B32(index) => frame.b32[index as usize].map(u64::from),
-        Row::B64(index) => frame.b64[index as usize],
-    }
-}
-
-/// Sets the bits of a row of either bank; what does not fit is cut off.
-#[inline]
-pub(super) fn set_bits(frame: &mut Frame, row: Row, mask: Mask, values: [u64; LANES]) {
-    match row {
-        Row::B32(index) => u32::set(frame, Reg::new(index), mask, map(values, |value| value as u32)),
-        Row::B64(index) => u64::set(frame, Reg::new(index), mask, values),
-    }
 }

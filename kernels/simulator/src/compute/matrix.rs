@@ -13,11 +13,10 @@ use half::{bf16, f16};
 
 use super::exact::Rounding;
 use super::float::Float;
-use super::lowering::{Lowered, Lowering, bits, map, set_bits};
+use super::lowering::{Lowered, Lowering, map};
 use crate::ptx::ast::Operand;
 use crate::vm::code::{Collective, Op};
-use crate::vm::operands::Row;
-use crate::vm::registers::{Frame, LANES, Lane, Mask};
+use crate::vm::registers::{Frame, LANES, Lane, Mask, Row};
 
 /// Rows of the product at most.
 const ROWS: usize = 16;
@@ -114,7 +113,7 @@ impl Fragment {
     fn read<const N: usize>(&self, frame: &Frame) -> [f64; N] {
         let mut matrix = [0.0; N];
         for (&row, places) in self.rows.iter().zip(self.places.chunks(self.element.packed())) {
-            let words = bits(frame, row);
+            let words = frame.values(row);
             for (i, places) in places.iter().enumerate() {
                 let values = (self.element.values)(map(words, |word| word >> (i as u32 * self.element.bits)));
                 for (&place, value) in places.iter().zip(values) {
@@ -134,7 +133,7 @@ impl Fragment {
                     *word |= round(matrix[place]) << (i as u32 * self.element.bits);
                 }
             }
-            set_bits(frame, row, mask, words);
+            frame.set_values(row, mask, words);
         }
     }
 }

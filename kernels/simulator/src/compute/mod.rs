@@ -33,10 +33,6 @@ use crate::vm::operands::Operands;
 /// # Errors
 /// What the instruction, as written, is not allowed to be, or what of it is not modelled.
 pub fn lower(instruction: &Instruction, operands: &mut Operands<'_>) -> Result<Option<Op>, String> {
-    by_opcode(instruction, operands).map_err(|message| format!("{}: {message}", instruction.opcode.join(".")))
-}
-
-fn by_opcode(instruction: &Instruction, operands: &mut Operands<'_>) -> Result<Option<Op>, String> {
     let mut it = Lowering::new(instruction, operands);
     let floating = matches!(it.last(), "f16" | "f16x2" | "bf16" | "bf16x2" | "f32" | "f64");
     let op = match it.opcode() {

@@ -1,10 +1,10 @@
 //! Moving: `mov`, `selp`, `slct`, and addresses between state spaces.
 
-use super::lowering::{Lowered, Lowering, bits, compute, lanes, map, set_bits, zip};
+use super::lowering::{Lowered, Lowering, compute, map, zip};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 use crate::ptx::ast::Operand;
 use crate::vm::code::Op;
-use crate::vm::registers::{LANES, Lane};
+use crate::vm::registers::{LANES, Lane, lanes_of};
 
 /// Bits of a type's values.
 fn width(it: &Lowering<'_, '_>, ty: &str) -> Result<u32, String> {
@@ -56,11 +56,11 @@ fn regroup(it: &mut Lowering<'_, '_>, width: u32) -> Lowered {
     compute(move |frame, mask| {
         let mut values = [0; LANES];
         for (i, &row) in sources.iter().enumerate() {
-            values = zip(values, bits(frame, row), |value, bits| value | bits << (i as u32 * source_bits));
+            values = zip(values, frame.values(row), |value, bits| value | bits << (i as u32 * source_bits));
         }
         for (i, &row) in targets.iter().enumerate() {
             let part = |value: u64| value >> (i as u32 * target_bits) & (u64::MAX >> (64 - target_bits));
-            set_bits(frame, row, mask, map(values, part));
+            frame.set_values(row, mask, map(values, part));
         }
     })
 }
@@ -134,13 +134,10 @@ fn window(it: &mut Lowering<'_, '_>) -> Result<Option<u64>, String> {
     ])
 }
 
-/// `cvta`. Addresses of parameters are generic ones from the start.
+/// `cvta`.
 pub(super) fn convert_address(it: &mut Lowering<'_, '_>) -> Lowered {
     let to = it.take("to");
-    let base = match window(it)? {
-        Some(PARAM_WINDOW) | None => 0,
-        Some(base) => base,
-    };
+    let base = window(it)?.unwrap_or(0);
     it.require("u64")?;
     match to {
         true => it.unary(move |a: u64| a.wrapping_sub(base)),
@@ -163,7 +160,7 @@ pub(super) fn is_space(it: &mut Lowering<'_, '_>) -> Lowered {
     };
     compute(move |frame, mask| {
         let a = u64::get(frame, a);
-        let value = lanes(mask).fold(0, |value, lane| value | u32::from(test(a[lane])) << lane);
+        let value = lanes_of(mask).fold(0, |value, lane| value | u32::from(test(a[lane])) << lane);
         frame.set_predicate(p, mask, value);
     })
 }

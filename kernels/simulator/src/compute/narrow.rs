@@ -27,37 +27,18 @@ pub(super) fn odd_sum(a: f64, b: f64, rounding: Rounding) -> f64 {
 #[inline]
 pub(super) fn narrow(value: f64, rounding: Rounding) -> f32 {
     let near = value as f32;
-    let (up, down) = (f64::from(near) > value, f64::from(near) < value);
-    match rounding {
-        Rounding::Nearest => near,
-        Rounding::Zero if value > 0.0 => {
-            if up {
-                near.next_down()
-            } else {
-                near
-            }
-        }
-        Rounding::Zero => {
-            if down {
-                near.next_up()
-            } else {
-                near
-            }
-        }
-        Rounding::Down => {
-            if up {
-                near.next_down()
-            } else {
-                near
-            }
-        }
-        Rounding::Up => {
-            if down {
-                near.next_up()
-            } else {
-                near
-            }
-        }
+    let (down, up) = match rounding {
+        Rounding::Nearest => (false, false),
+        Rounding::Zero => (value > 0.0, value <= 0.0),
+        Rounding::Down => (true, false),
+        Rounding::Up => (false, true),
+    };
+    if down && f64::from(near) > value {
+        near.next_down()
+    } else if up && f64::from(near) < value {
+        near.next_up()
+    } else {
+        near
     }
 }
 

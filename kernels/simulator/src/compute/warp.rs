@@ -1,9 +1,9 @@
 //! What lanes of a warp tell each other: `shfl`, `vote`, `match`, `redux`, `elect`, `activemask`.
 
-use super::lowering::{Lowered, Lowering, compute, each, lanes};
+use super::lowering::{Lowered, Lowering, compute, each};
 use crate::ptx::ast::Operand;
 use crate::vm::code::{Collective, Op};
-use crate::vm::registers::{Frame, LANES, Lane, Mask, Reg};
+use crate::vm::registers::{Frame, LANES, Lane, Mask, Reg, lanes_of};
 
 /// An instruction across lanes; the member mask is operand `members`.
 fn collective(
@@ -28,7 +28,7 @@ pub(super) fn shuffle(it: &mut Lowering<'_, '_>) -> Lowered {
     collective(it, 4, move |frame, present| {
         let (a, b, c) = (u32::get(frame, a), u32::get(frame, b), u32::get(frame, c));
         let (mut values, mut inside, mut faulty) = (a, 0, 0);
-        for lane in lanes(present) {
+        for lane in lanes_of(present) {
             let from = mode.source(lane as u32, b[lane], c[lane]);
             if let Some(from) = from {
                 values[lane] = a[from as usize];
@@ -124,9 +124,9 @@ fn matching_of<T: Lane + PartialEq>(it: &mut Lowering<'_, '_>) -> Lowered {
     }
     collective(it, 2, move |frame, present| {
         let a = T::get(frame, a);
-        let like = |lane: usize| lanes(present).fold(0, |mask, i| mask | u32::from(a[i] == a[lane]) << i);
+        let like = |lane: usize| lanes_of(present).fold(0, |mask, i| mask | u32::from(a[i] == a[lane]) << i);
         let values = each(present, like);
-        let same = lanes(present).all(|lane| values[lane] == present);
+        let same = lanes_of(present).all(|lane| values[lane] == present);
         match all {
             true => u32::set(frame, d, present, [if same { present } else { 0 }; LANES]),
             false => u32::set(frame, d, present, values),
@@ -173,7 +173,7 @@ fn reduce_by<T: Lane>(it: &mut Lowering<'_, '_>, f: fn(T, T) -> T) -> Lowered {
     let (d, a) = (it.target::<T>()?, it.source::<T>(1)?);
     collective(it, 2, move |frame, present| {
         let a = T::get(frame, a);
-        let value = lanes(present).map(|lane| a[lane]).reduce(f).unwrap_or_default();
+        let value = lanes_of(present).map(|lane| a[lane]).reduce(f).unwrap_or_default();
         T::set(frame, d, present, [value; LANES]);
         0
     })

@@ -155,7 +155,7 @@ unsafe extern "C" fn cublasLtMatmulDescCreate(
 
 #[unsafe(no_mangle)]
 extern "C" fn cublasLtMatmulDescDestroy(desc: cublasLtMatmulDesc_t) -> cublasStatus_t {
-    answer("cublasLtMatmulDescDestroy", DESCS.destroy(desc))
+    answer("cublasLtMatmulDescDestroy", DESCS.destroy(desc).map(drop))
 }
 
 #[unsafe(no_mangle)]
@@ -198,7 +198,7 @@ unsafe extern "C" fn cublasLtMatrixLayoutCreate(
 
 #[unsafe(no_mangle)]
 extern "C" fn cublasLtMatrixLayoutDestroy(layout: cublasLtMatrixLayout_t) -> cublasStatus_t {
-    answer("cublasLtMatrixLayoutDestroy", LAYOUTS.destroy(layout))
+    answer("cublasLtMatrixLayoutDestroy", LAYOUTS.destroy(layout).map(drop))
 }
 
 #[unsafe(no_mangle)]
@@ -235,7 +235,7 @@ unsafe extern "C" fn cublasLtMatmulPreferenceCreate(preference: *mut cublasLtMat
 
 #[unsafe(no_mangle)]
 extern "C" fn cublasLtMatmulPreferenceDestroy(preference: cublasLtMatmulPreference_t) -> cublasStatus_t {
-    answer("cublasLtMatmulPreferenceDestroy", PREFERENCES.destroy(preference))
+    answer("cublasLtMatmulPreferenceDestroy", PREFERENCES.destroy(preference).map(drop))
 }
 
 #[unsafe(no_mangle)]

@@ -54,7 +54,7 @@ unsafe extern "C" fn cublasLtCreate(handle: *mut cublasLtHandle_t) -> cublasStat
 
 #[unsafe(no_mangle)]
 extern "C" fn cublasLtDestroy(handle: cublasLtHandle_t) -> cublasStatus_t {
-    answer("cublasLtDestroy", HANDLES.destroy(handle))
+    answer("cublasLtDestroy", HANDLES.destroy(handle).map(drop))
 }
 
 #[unsafe(no_mangle)]

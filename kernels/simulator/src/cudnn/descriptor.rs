@@ -151,7 +151,7 @@ macro_rules! lifetimes {
 
         #[unsafe(no_mangle)]
         extern "C" fn $destroy(handle: $handle) -> cudnnStatus_t {
-            answer(stringify!($destroy), $handles.destroy(handle))
+            answer(stringify!($destroy), $handles.destroy(handle).map(drop))
         }
     )*};
 }

@@ -60,7 +60,7 @@ unsafe extern "C" fn cudnnCreate(handle: *mut cudnnHandle_t) -> cudnnStatus_t {
 
 #[unsafe(no_mangle)]
 extern "C" fn cudnnDestroy(handle: cudnnHandle_t) -> cudnnStatus_t {
-    answer("cudnnDestroy", HANDLES.destroy(handle))
+    answer("cudnnDestroy", HANDLES.destroy(handle).map(drop))
 }
 
 #[unsafe(no_mangle)]

@@ -85,7 +85,7 @@ enum Slot {
 pub struct Memory {
     /// Index is the number less one.
     slots: Vec<Slot>,
-    /// Whether allocations end where they were asked to.
+    /// Whether allocations end where they were asked to, and unwritten bytes may not be read.
     exact_bounds: bool,
 }
 
@@ -95,17 +95,21 @@ impl Memory {
         Self { slots: Vec::new(), exact_bounds }
     }
 
-    /// Whether allocations end where they were asked to, and unwritten bytes may not be read.
-    pub fn exact_bounds(&self) -> bool {
-        self.exact_bounds
-    }
-
     /// Allocates; the address is aligned to 32 GiB. Nothing is written yet, and the content is not a number.
     pub fn allocate(&mut self, bytes: u64, name: &str) -> u64 {
         let address = ((self.slots.len() as u64 + 1) << SLOT_BITS) + START;
         let size = if self.exact_bounds { bytes } else { bytes.next_multiple_of(GRANULARITY) };
-        self.slots.push(Slot::Live(Arc::new(Allocation::new(address, size, name))));
+        self.slots.push(Slot::Live(Arc::new(self.fresh(address, size, name))));
         address
+    }
+
+    /// Bytes that nothing wrote; if bounds are not exact they may be read all the same.
+    pub fn fresh(&self, address: u64, bytes: u64, name: &str) -> Allocation {
+        let allocation = Allocation::new(address, bytes, name);
+        if !self.exact_bounds {
+            allocation.written.fill(0, bytes, WRITTEN);
+        }
+        allocation
     }
 
     /// Frees an allocation by the address of its first byte, and returns it.

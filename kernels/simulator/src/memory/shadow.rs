@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::{Access, Work};
 use crate::vm::clocks::{Clocks, Scope};
+use crate::vm::registers::lanes_of;
 
 /// Bytes of a page, whose cells are made when a thread first touches it.
 const PAGE: u64 = 1024;
@@ -198,11 +199,7 @@ impl Cell {
             Readers::Lanes(warp) => {
                 let first = u32::from(warp) * 32;
                 let unordered = |t: &u32| !clocks.knows(touch.thread, reads.block, *t, reads.clock);
-                (0..32)
-                    .filter(|lane| reads.lanes >> lane & 1 == 1)
-                    .map(|lane| first + lane)
-                    .find(unordered)
-                    .map(reader)
+                lanes_of(reads.lanes).map(|lane| first + lane as u32).find(unordered).map(reader)
             }
             Readers::Warps(mask) => warps(mask)
                 .find(|w| !clocks.knows_lanes(touch.thread, *w, reads.lanes, reads.clock))
@@ -212,8 +209,9 @@ impl Cell {
     }
 }
 
+/// The warps of a mask: a block has as many at most as a warp has lanes.
 fn warps(mask: u32) -> impl Iterator<Item = u32> {
-    (0..32).filter(move |warp| mask >> warp & 1 == 1)
+    lanes_of(mask).map(|warp| warp as u32)
 }
 
 /// The cells of an allocation.

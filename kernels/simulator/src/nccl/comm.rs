@@ -1,12 +1,12 @@
 //! Communicators and their handles.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use cudarc::nccl::sys::ncclComm_t;
 
 use super::mesh::Mesh;
 use super::{Error, lock};
+use crate::vendor::Handles;
 
 /// A communicator: a rank among others, until something fails.
 #[derive(Debug)]
@@ -19,17 +19,12 @@ pub struct Comm {
     error: Mutex<Option<Error>>,
 }
 
-/// Communicators by handle. Handles are numbers and never used twice, so that a stale one is known as such.
-static COMMS: Mutex<(usize, BTreeMap<usize, Arc<Comm>>)> = Mutex::new((0, BTreeMap::new()));
+static COMMS: Handles<Arc<Comm>> = Handles::new("a communicator");
 
 impl Comm {
     /// Registers a communicator.
     pub fn create(id: String, mesh: Mesh) -> ncclComm_t {
-        let comm = Self { id, mesh, turn: Mutex::new(()), error: Mutex::new(None) };
-        let (last, comms) = &mut *lock(&COMMS);
-        *last += 1;
-        comms.insert(*last, Arc::new(comm));
-        std::ptr::without_provenance_mut(*last)
+        COMMS.create(Arc::new(Self { id, mesh, turn: Mutex::new(()), error: Mutex::new(None) }))
     }
 
     /// The communicator of a handle.
@@ -37,7 +32,7 @@ impl Comm {
     /// # Errors
     /// If there is none, or not any more.
     pub fn find(handle: ncclComm_t) -> Result<Arc<Self>, Error> {
-        lock(&COMMS).1.get(&handle.addr()).cloned().ok_or_else(|| Self::unknown(handle))
+        COMMS.get(handle).map_err(Error::from)
     }
 
     /// Leaves a communicator: its handle is void, and the other ranks, should they wait for this one, know.
@@ -45,14 +40,10 @@ impl Comm {
     /// # Errors
     /// If there is none, or not any more.
     pub fn destroy(handle: ncclComm_t) -> Result<(), Error> {
-        let comm = lock(&COMMS).1.remove(&handle.addr()).ok_or_else(|| Self::unknown(handle))?;
+        let comm = COMMS.destroy(handle)?;
         comm.note(Error::usage("the communicator was destroyed"));
         comm.mesh.leave();
         Ok(())
-    }
-
-    fn unknown(handle: ncclComm_t) -> Error {
-        Error::argument(format!("{handle:?} is no communicator"))
     }
 
     /// This process's rank.

@@ -54,7 +54,7 @@ pub fn start() {
 pub fn end() -> Result<(), Error> {
     let whole = GROUP.with_borrow_mut(|group| {
         group.depth = group.depth.checked_sub(1).ok_or_else(|| Error::usage("there is no ncclGroupStart"))?;
-        Ok(if group.depth == 0 { std::mem::take(group) } else { Group::default() })
+        Ok::<_, Error>(if group.depth == 0 { std::mem::take(group) } else { Group::default() })
     })?;
     whole.error.map_or_else(|| run(whole.calls), Err)
 }

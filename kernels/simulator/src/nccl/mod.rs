@@ -41,6 +41,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cudarc::nccl::sys::ncclResult_t;
 
+use crate::vendor::Refusal;
+
 /// Why a call was refused, or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Error {
@@ -62,6 +64,17 @@ impl Error {
     /// Another rank's doing.
     fn remote(message: impl Into<String>) -> Self {
         Self { result: ncclResult_t::ncclRemoteError, message: message.into() }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(message) | Refusal::Unsupported(message) => Self::argument(message),
+            Refusal::Failed(code) => {
+                Self { result: ncclResult_t::ncclUnhandledCudaError, message: format!("{code:?}") }
+            }
+        }
     }
 }
 

@@ -82,8 +82,8 @@ pub struct Variable {
     pub bytes: u64,
     /// Initial bytes, shorter than `bytes` where the rest is zero; empty if there is no initializer.
     pub initial: Vec<u8>,
-    /// 8-byte slots of `initial` that hold the address of a symbol plus an offset: (position, symbol, offset, generic).
-    pub relocations: Vec<(u64, String, i64, bool)>,
+    /// 8-byte slots of `initial` that hold the address of a symbol plus an offset: (position, symbol, offset).
+    pub relocations: Vec<(u64, String, i64)>,
     /// `.extern`.
     pub external: bool,
 }

@@ -204,8 +204,8 @@ impl<'a> Parser<'a> {
             if ty.bytes() != 8 {
                 return Err(self.cursor.expected("a number (an address takes 8 bytes)"));
             }
-            let (symbol, offset, is_generic) = self.address_constant()?;
-            variable.relocations.push((variable.initial.len() as u64, symbol, offset, is_generic));
+            let (symbol, offset) = self.address_constant()?;
+            variable.relocations.push((variable.initial.len() as u64, symbol, offset));
             variable.initial.extend([0; 8]);
             return Ok(());
         }
@@ -221,17 +221,16 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// `symbol+8`, `generic(symbol)+8`: symbol, offset, generic.
-    fn address_constant(&mut self) -> Result<(String, i64, bool), SyntaxError> {
+    /// `symbol+8`, `generic(symbol)+8`: symbol and offset. Of what can be named here, generic addresses are the same.
+    fn address_constant(&mut self) -> Result<(String, i64), SyntaxError> {
         let line = self.cursor.line();
         let mut name = self.cursor.word("a symbol")?;
-        let is_generic = name == "generic" && self.cursor.eat('(')?;
-        if is_generic {
+        if name == "generic" && self.cursor.eat('(')? {
             name = self.cursor.word("a symbol")?;
             self.cursor.expect(')')?;
         }
         self.await_symbol(name, line);
-        Ok((name.into(), self.cursor.offset()?, is_generic))
+        Ok((name.into(), self.cursor.offset()?))
     }
 
     /// `0xFF(generic(s)), 0xFF00(generic(s)), ...` behind the first mask: an address in a packed structure.
@@ -245,13 +244,13 @@ impl<'a> Parser<'a> {
                 return Err(self.cursor.error("expected eight bytes of one address"));
             }
         }
-        let (symbol, offset, is_generic) = first;
-        variable.relocations.push((variable.initial.len() as u64, symbol, offset, is_generic));
+        let (symbol, offset) = first;
+        variable.relocations.push((variable.initial.len() as u64, symbol, offset));
         variable.initial.extend([0; 8]);
         Ok(())
     }
 
-    fn masked_address(&mut self) -> Result<(String, i64, bool), SyntaxError> {
+    fn masked_address(&mut self) -> Result<(String, i64), SyntaxError> {
         self.cursor.expect('(')?;
         let address = self.address_constant()?;
         self.cursor.expect(')')?;

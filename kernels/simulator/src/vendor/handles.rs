@@ -48,12 +48,12 @@ impl<T: Clone> Handles<T> {
         change(live.1.get_mut(&handle.addr()).ok_or_else(|| self.unknown(handle.addr()))?)
     }
 
-    /// Forgets `handle`.
+    /// Forgets `handle`; returns what it stood for.
     ///
     /// # Errors
     /// If nothing lives there.
-    pub fn destroy<P>(&self, handle: *mut P) -> Result<(), Refusal> {
-        self.lock().1.remove(&handle.addr()).map(drop).ok_or_else(|| self.unknown(handle.addr()))
+    pub fn destroy<P>(&self, handle: *mut P) -> Result<T, Refusal> {
+        self.lock().1.remove(&handle.addr()).ok_or_else(|| self.unknown(handle.addr()))
     }
 
     fn lock(&self) -> MutexGuard<'_, (usize, BTreeMap<usize, T>)> {

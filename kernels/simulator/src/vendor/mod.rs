@@ -1,4 +1,4 @@
-//! What the stand-ins of NVIDIA's libraries share: handles, attributes, refusals; elements in device memory, and the
+//! What the stand-ins of NVIDIA's libraries share: handles, refusals, attributes; elements in device memory, and the
 //! product of two matrices.
 
 mod attribute;

@@ -7,8 +7,8 @@ use super::clocks::{Received, Scope};
 use super::code::{self, Access, Atomic, Space, Strength};
 use super::launch::Key;
 use super::program::SHARED_SLOT_BITS;
-use super::registers::{LANES, Mask};
-use super::warp::{Group, Warp, lanes_of};
+use super::registers::{LANES, Mask, lanes_of};
+use super::warp::{Group, Warp};
 use crate::memory::{
     self, Allocation, Cursor, Fault, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, Touch, WRITTEN, Word,
 };

@@ -6,15 +6,15 @@ use std::collections::VecDeque;
 
 use super::access::{Actor, Kinds, read, write};
 use super::block::{Block, Stop};
-use super::code::{Address, CopyAsync};
-use super::registers::{LANES, Mask, Reg};
-use super::warp::{Group, Warp, lanes_of};
+use super::code::{Address, CopyAsync, Space};
+use super::registers::{LANES, Mask, Reg, lanes_of};
+use super::warp::{Group, Warp};
 use crate::memory::{Cursor, PENDING};
 
 /// A copy that was not waited for.
 #[derive(Clone, Copy, Debug)]
 struct Copy {
-    /// In shared space, or generic.
+    /// In shared space.
     to: u64,
     bytes: [u8; 16],
     size: u64,
@@ -118,8 +118,8 @@ impl Block<'_> {
             let actor = Actor { warp, group, lane };
             for copy in self.copies.take(actor.thread(), pending) {
                 let mut cursor = Cursor::default();
-                let space = super::code::Space::Shared;
-                let place = self.checked(actor, (space, copy.to, copy.size), Kinds::Write, None, &mut cursor)?;
+                let place =
+                    self.checked(actor, (Space::Shared, copy.to, copy.size), Kinds::Write, None, &mut cursor)?;
                 place.allocation.data.copy_in(place.offset, &copy.bytes[..copy.size as usize]);
             }
         }

@@ -3,8 +3,8 @@
 use super::block::{Block, list};
 use super::clocks::Given;
 use super::code::{Barrier, BarrierKind};
-use super::registers::{LANES, Mask, Reg};
-use super::warp::{Group, Warp, lanes_of};
+use super::registers::{LANES, Mask, Reg, lanes_of};
+use super::warp::{Group, Warp};
 use crate::findings::Kind;
 
 /// Barriers of a block, by the hardware's count.
@@ -104,11 +104,7 @@ impl Block<'_> {
             Some(group)
         } else {
             state.waited[index] |= lanes;
-            match state
-                .waiting
-                .iter_mut()
-                .find(|(w, g)| *w == warp.index && g.pc == group.pc && g.frame == group.frame)
-            {
+            match state.waiting.iter_mut().find(|(w, other)| *w == warp.index && other.is_beside(&group)) {
                 Some((_, known)) => known.lanes |= lanes,
                 None => state.waiting.push((warp.index, group)),
             }

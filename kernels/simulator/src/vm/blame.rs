@@ -61,14 +61,10 @@ impl Block<'_> {
         let within = if place.space == Space::Local { at % self.local_size } else { at };
         let (kind, message) = if pending {
             (Kind::MissingAsyncWait, format!("read of byte {within} before its asynchronous copy was waited for"))
-        } else if place.allocation.bytes <= at && place.space == Space::Global {
-            return;
         } else {
             (Kind::Uninitialized, format!("read of byte {within}, which nothing wrote"))
         };
-        if self.grid.memory.exact_bounds() || pending {
-            self.fault(kind, actor.warp, actor.group, actor.lane as u32, self.owner(place), message);
-        }
+        self.fault(kind, actor.warp, actor.group, actor.lane as u32, self.owner(place), message);
     }
 
     /// Names whom an access races with.

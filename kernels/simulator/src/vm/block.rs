@@ -8,11 +8,11 @@ use super::barrier::Barriers;
 use super::clocks::Clocks;
 use super::code::Instruction;
 use super::launch::Grid;
-use super::registers::{LANES, Mask};
+use super::registers::{LANES, Mask, lanes_of};
 use super::special::{Position, coordinates};
-use super::warp::{CallFrame, Group, Wait, Warp, lanes_of};
+use super::warp::{CallFrame, Group, Wait, Warp};
 use crate::findings::{Finding, Kind, Thread};
-use crate::memory::{Allocation, WRITTEN};
+use crate::memory::Allocation;
 
 /// The launch ends here.
 pub(super) struct Stop;
@@ -78,13 +78,10 @@ impl<'a> Block<'a> {
             .zip(&self.grid.kernel.shared_variables)
             .map(|(number, (name, bytes))| {
                 let bytes = if number == 0 { u64::from(self.grid.launch.dynamic_shared) } else { *bytes };
-                Allocation::new(0, bytes, name)
+                self.grid.memory.fresh(0, bytes, name)
             })
             .collect();
-        if !self.grid.memory.exact_bounds() {
-            self.shared.iter().for_each(|variable| variable.written.fill(0, variable.bytes, WRITTEN));
-        }
-        self.local.written.fill(0, self.local.bytes, u8::from(!self.grid.memory.exact_bounds()));
+        self.local = self.grid.memory.fresh(0, self.local.bytes, "local memory");
         for warp in 0..self.warps.len() {
             self.start(warp);
         }
@@ -139,16 +136,13 @@ impl<'a> Block<'a> {
                 }
                 progress = true;
                 let mut warp = std::mem::take(&mut self.warps[index]);
-                let before = warp.steps;
                 let result = self.run_warp(&mut warp);
-                let steps = warp.steps - before;
                 self.warps[index] = warp;
                 self.distribute_released();
                 if result.is_err() || self.grid.stopped() {
                     self.grid.stop();
                     return;
                 }
-                debug_assert!(steps > 0 || self.warps[index].ready.is_empty(), "a ready warp runs");
             }
             if !progress {
                 break;

@@ -3,8 +3,7 @@
 use super::block::{Block, Stop};
 use super::code::{Call, Op};
 use super::lower::LOCAL_BASE;
-use super::operands::Row;
-use super::registers::{LANES, Mask};
+use super::registers::{LANES, Mask, Row};
 use super::step::Next;
 use super::warp::{CallFrame, Group, Warp};
 use crate::findings::Kind;

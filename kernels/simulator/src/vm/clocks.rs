@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::registers::{LANES, Mask};
+use super::registers::{LANES, Mask, lanes_of};
 
 /// Clocks of other blocks' (and one's own block's) threads that were received through memory.
 pub type Received = HashMap<u32, Arc<[u32]>>;
@@ -127,8 +127,8 @@ impl Clocks {
             return true;
         }
         let threads = self.own.len() as u32;
-        (0..LANES as u32).filter(|lane| lanes >> lane & 1 == 1).all(|lane| {
-            let other = warp * LANES as u32 + lane;
+        lanes_of(lanes).all(|lane| {
+            let other = warp * LANES as u32 + lane as u32;
             other >= threads || other == thread || self.of(thread, other) >= clock
         })
     }
@@ -192,7 +192,7 @@ impl Clocks {
     /// `bar.warp.sync` of a warp's `members`.
     pub fn join_lanes(&mut self, warp: u32, members: Mask) {
         let first = warp * LANES as u32;
-        let lanes: Vec<usize> = (0..LANES).filter(|lane| members >> lane & 1 == 1).collect();
+        let lanes: Vec<usize> = lanes_of(members).collect();
         let Some(&leader) = lanes.first() else { return };
         let thread = |lane: usize| first as usize + lane;
         let same = |a: usize, b: usize| {
@@ -292,8 +292,8 @@ pub fn merge(into: &mut Received, from: &Received) {
 }
 
 fn threads_of(masks: &[Mask]) -> impl Iterator<Item = u32> {
-    let lanes = |mask: Mask| (0..LANES as u32).filter(move |lane| mask >> lane & 1 == 1);
-    masks.iter().enumerate().flat_map(move |(warp, &mask)| lanes(mask).map(move |lane| (warp * LANES) as u32 + lane))
+    let of_warp = |(warp, &mask): (usize, &Mask)| lanes_of(mask).map(move |lane| (warp * LANES + lane) as u32);
+    masks.iter().enumerate().flat_map(of_warp)
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::clocks::Scope;
-use super::operands::{Layout, Row};
-use super::registers::{Frame, Mask, Predicate, Reg};
+use super::operands::Layout;
+use super::registers::{Frame, Mask, Predicate, Reg, Row};
 
 /// An instruction that only reads and writes registers: called for a whole warp with the lanes that take part.
 /// It may compute in the other lanes too, as long as it writes nothing there; so it has to be total.

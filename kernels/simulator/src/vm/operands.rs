@@ -2,18 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::registers::{Frame, LANES, Lane, Predicate, Reg};
+use super::registers::{Frame, LANES, Lane, Predicate, Reg, Row};
 use crate::options::{Approximation, options};
 use crate::ptx::ast::{Body, Operand, Type};
-
-/// A row of either bank, for instructions whose registers may be wider than their type (`ld`, `st`, `cvt`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Row {
-    /// Of [`Frame::b32`].
-    B32(u32),
-    /// Of [`Frame::b64`].
-    B64(u32),
-}
 
 /// Where a declared register lies.
 #[derive(Clone, Copy, Debug)]

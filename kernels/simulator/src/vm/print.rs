@@ -3,9 +3,8 @@
 use super::access::{Actor, Kinds, read};
 use super::block::{Block, Stop};
 use super::code::Space;
-use super::operands::Row;
-use super::registers::{LANES, Mask, Reg};
-use super::warp::{Group, Warp, lanes_of};
+use super::registers::{LANES, Mask, Reg, Row, lanes_of};
+use super::warp::{Group, Warp};
 use crate::findings::Kind;
 use crate::memory::Cursor;
 

@@ -49,8 +49,6 @@ pub struct Kernel {
     pub shared: u64,
     /// Bytes of local memory a thread.
     pub local: u64,
-    /// Registers of 32 and 64 bits.
-    pub registers: usize,
     /// Index of its code.
     pub(super) function: usize,
     /// (name, bytes) of shared variables by number; number 0 is dynamic shared memory.
@@ -127,7 +125,7 @@ impl Program {
             let address = symbols.global[&variable.name];
             let mut bytes = variable.initial.clone();
             bytes.resize(variable.bytes as usize, 0);
-            for (position, symbol, offset, _) in &variable.relocations {
+            for (position, symbol, offset) in &variable.relocations {
                 let function = module.functions.iter().position(|function| function.name == *symbol);
                 let target = symbols.global.get(symbol).copied().or(function.map(code_address));
                 let target = target.ok_or_else(|| (0, format!("{}: {symbol} has no address", variable.name)))?;
@@ -179,7 +177,6 @@ impl Program {
                     max_threads: function.max_threads,
                     shared: of_kernel.iter().map(|(_, bytes)| bytes.next_multiple_of(16)).sum(),
                     local: local + if calls { STACK } else { 0 },
-                    registers: body.registers.len(),
                     function: self.functions.len(),
                     shared_variables: of_kernel,
                 });

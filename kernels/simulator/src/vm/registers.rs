@@ -10,6 +10,32 @@ pub const LANES: usize = 32;
 /// A set of lanes, a bit each.
 pub type Mask = u32;
 
+/// The lanes of a mask, in order.
+#[inline]
+pub fn lanes_of(mask: Mask) -> impl Iterator<Item = usize> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        let lane = rest.trailing_zeros() as usize;
+        rest &= rest.wrapping_sub(1);
+        (lane < LANES).then_some(lane)
+    })
+}
+
+/// The mask of those lanes for which `f` is true.
+#[inline]
+pub fn mask_of(f: impl Fn(usize) -> bool) -> Mask {
+    (0..LANES).fold(0, |mask, lane| mask | u32::from(f(lane)) << lane)
+}
+
+/// A row of either bank, for instructions whose registers may be wider than their type (`ld`, `st`, `cvt`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// Of [`Frame::b32`].
+    B32(u32),
+    /// Of [`Frame::b64`].
+    B64(u32),
+}
+
 /// The registers of one call of a function by a warp. Constants and special registers are rows too, filled in when the
 /// frame is made, so that an operand is always an index.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +89,24 @@ impl Predicate {
 }
 
 impl Frame {
+    /// The bits in a row of either bank.
+    #[inline]
+    pub fn values(&self, row: Row) -> [u64; LANES] {
+        match row {
+            Row::B32(index) => self.b32[index as usize].map(u64::from),
+            Row::B64(index) => self.b64[index as usize],
+        }
+    }
+
+    /// Sets the lanes of `mask` in a row of either bank; what does not fit is cut off.
+    #[inline]
+    pub fn set_values(&mut self, row: Row, mask: Mask, values: [u64; LANES]) {
+        match row {
+            Row::B32(index) => u32::set(self, Reg::new(index), mask, values.map(|value| value as u32)),
+            Row::B64(index) => u64::set(self, Reg::new(index), mask, values),
+        }
+    }
+
     /// Sets a predicate in the lanes of `mask`.
     #[inline]
     pub fn set_predicate(&mut self, index: u32, mask: Mask, value: Mask) {

@@ -2,8 +2,8 @@
 
 use super::block::{Block, Stop, list};
 use super::code::{Barrier, Collective, Op, Strength};
-use super::registers::{LANES, Mask, Predicate, Reg};
-use super::warp::{Group, Wait, Warp, lanes_of};
+use super::registers::{LANES, Mask, Predicate, Reg, lanes_of};
+use super::warp::{Group, Wait, Warp};
 use crate::findings::Kind;
 
 /// Instructions after which other groups, and other warps, get their turn.

@@ -4,8 +4,7 @@
 //! groups form, and the group that is furthest behind goes first, so that they meet again as early as they can. A
 //! schedule seed picks another group instead, and parts groups that could stay together.
 
-use super::operands::Row;
-use super::registers::{Frame, Mask};
+use super::registers::{Frame, Mask, Row};
 
 /// Lanes at the same instruction.
 #[derive(Clone, Debug)]
@@ -18,6 +17,13 @@ pub struct Group {
     pub frame: usize,
     /// What the barrier that released them counted: those with the predicate, and all.
     pub released: Option<(u32, u32)>,
+}
+
+impl Group {
+    /// Whether both are at the same instruction of the same call, so that they can go on together.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        (self.pc, self.frame, self.released) == (other.pc, other.frame, other.released)
+    }
 }
 
 /// What lanes wait for.
@@ -102,8 +108,7 @@ impl Warp {
 
     /// Makes a group ready, as part of one at the same instruction if there is one.
     pub fn make_ready(&mut self, group: Group) {
-        let same = |g: &&mut Group| (g.pc, g.frame, g.released) == (group.pc, group.frame, group.released);
-        match self.ready.iter_mut().find(same) {
+        match self.ready.iter_mut().find(|other| other.is_beside(&group)) {
             Some(known) => known.lanes |= group.lanes,
             None => self.ready.push(group),
         }
@@ -120,8 +125,7 @@ impl Warp {
     pub fn absorb(&mut self, group: &mut Group) {
         let mut i = 0;
         while i < self.ready.len() {
-            let other = &self.ready[i];
-            if (other.pc, other.frame) == (group.pc, group.frame) && other.released == group.released {
+            if self.ready[i].is_beside(group) {
                 group.lanes |= self.ready.swap_remove(i).lanes;
             } else {
                 i += 1;
@@ -137,8 +141,7 @@ impl Warp {
 
     /// Parks a group, and returns those that no longer have to wait, with all members.
     pub fn park(&mut self, group: Group, wait: Wait) -> Vec<Group> {
-        let same = |(g, w): &&mut (Group, Wait)| (g.pc, g.frame, *w) == (group.pc, group.frame, wait);
-        match self.parked.iter_mut().find(same) {
+        match self.parked.iter_mut().find(|(other, of)| *of == wait && other.is_beside(&group)) {
             Some((known, _)) => known.lanes |= group.lanes,
             None => self.parked.push((group, wait)),
         }
@@ -171,14 +174,4 @@ impl Warp {
     pub fn set(&mut self, frame: usize, row: Row, lanes: Mask, values: [u64; 32]) {
         self.frame(frame).registers.set_values(row, lanes, values);
     }
-}
-
-/// The lanes of a mask, in order.
-pub fn lanes_of(mask: Mask) -> impl Iterator<Item = usize> {
-    let mut rest = mask;
-    std::iter::from_fn(move || {
-        let lane = rest.trailing_zeros();
-        rest &= rest.wrapping_sub(1);
-        (lane < 32).then_some(lane as usize)
-    })
 }

@@ -7,10 +7,10 @@ use super::harness::Machine;
 #[test]
 fn errors_name_what_is_wrong() {
     let cases = [
-        ("add.foo.s32 %r0, %r1, %r2", "add.foo.s32: .foo is not modelled"),
-        ("add.sat.u32 %r0, %r1, %r2", "add.sat.u32: .sat is not modelled"),
+        ("add.foo.s32 %r0, %r1, %r2", ".foo is not modelled"),
+        ("add.sat.u32 %r0, %r1, %r2", ".sat is not modelled"),
         ("add.b32 %r0, %r1, %r2", ".b32 is not modelled"),
-        ("add.s32 %r0, %r1", "add.s32: expected 3 operands, found 2"),
+        ("add.s32 %r0, %r1", "expected 3 operands, found 2"),
         ("add.s32 %rd0, %r1, %r2", "%rd0 has 64 bits, the instruction 32"),
         ("add.s32 %r0, %p1, %r2", "%p1 is a predicate"),
         ("mul.s32 %r0, %r1, %r2", "expected one of .lo, .hi, .wide"),
@@ -29,7 +29,7 @@ fn errors_name_what_is_wrong() {
         ("cvt.f32.f64 %f0, %fd1", "a rounding is there if and only if"),
         ("cvt.rn.f64.f32 %fd0, %f1", "a rounding is there if and only if"),
         ("cvt.u64.u32 %r0, %r1", "a register is narrower than its type"),
-        ("cvt.rn.satfinite.e4m3x2.f32 %rs0, %f1, %f2", "cvt.rn.satfinite.e4m3x2.f32: .e4m3x2 is not modelled"),
+        ("cvt.rn.satfinite.e4m3x2.f32 %rs0, %f1, %f2", ".e4m3x2 is not modelled"),
         ("mov.b64 %rd0, {%r1, %r2, %r3}", "3 parts do not make up 64 bits"),
         ("mov.b32 %r0, {%r1, %r2}", "expected a register of 16 bits, found 32"),
         ("cvta.shared.u32 %r0, %r1", "expected .u64"),

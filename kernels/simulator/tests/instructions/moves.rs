@@ -67,7 +67,7 @@ fn addresses() {
     for (space, base) in [
         ("global", 0),
         ("const", 0),
-        ("param", 0),
+        ("param", PARAM_WINDOW),
         ("shared", SHARED_WINDOW),
         ("shared::cta", SHARED_WINDOW),
         ("local", LOCAL_WINDOW),

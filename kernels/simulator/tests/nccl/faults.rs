@@ -103,7 +103,7 @@ pub fn refusals(it: &Rank) {
         // SAFETY: just made.
         unsafe { result::comm_destroy(raw).unwrap() };
         // SAFETY: a handle that is void now, which is found out.
-        expect(unsafe { result::comm_destroy(raw) }, argument, &["is no communicator"]);
+        expect(unsafe { result::comm_destroy(raw) }, argument, &["is not a communicator that lives"]);
     };
     let all_reduce = |send: usize, receive: usize, count: usize, datatype: u32| {
         move |comm| {

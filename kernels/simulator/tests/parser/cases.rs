@@ -210,9 +210,9 @@ fn addresses_as_initial_values() {
         .global .b8 y[9] = {1, 0XFF(x), 0xFF00(x), 0xFF0000(x), 0xFF000000(x), 0xFF00000000(x), 0xFF0000000000(x),
             0xFF000000000000(x), 0xFF00000000000000(x)};";
     let module = module(&format!("{HEADER}{text}"));
-    let expected = [(0, "x".into(), 8, false), (8, "x".into(), -8, true), (16, "f".into(), 0, false)];
+    let expected = [(0, "x".into(), 8), (8, "x".into(), -8), (16, "f".into(), 0)];
     assert_eq!(module.variables[0].relocations, expected);
-    assert_eq!(module.variables[1].relocations, [(1, "x".into(), 0, false)]);
+    assert_eq!(module.variables[1].relocations, [(1, "x".into(), 0)]);
 }
 
 #[test]

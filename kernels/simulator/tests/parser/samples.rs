@@ -71,11 +71,11 @@ fn modules_hold_what_stands_outside_of_code() {
         assert_eq!(module.files[&1], "calls.cu");
         let variable = |name: &str| module.variables.iter().find(|v| v.name == name).unwrap();
         let function = |name: &str| module.functions.iter().find(|f| f.name == name).unwrap();
-        assert_eq!(variable("packed").relocations, [(1, "target".into(), 0, true)]);
+        assert_eq!(variable("packed").relocations, [(1, "target".into(), 0)]);
         assert_eq!(variable("packed").initial, [1, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
-        assert_eq!(variable("names").relocations, [(0, "text".into(), 0, true), (8, "text".into(), 1, true)]);
-        assert_eq!(variable("last").relocations, [(0, "target".into(), 36, true)]);
-        assert_eq!(variable("_ZTV4Base").relocations, [(16, "_ZNK4Base1fEf".into(), 0, false)]);
+        assert_eq!(variable("names").relocations, [(0, "text".into(), 0), (8, "text".into(), 1)]);
+        assert_eq!(variable("last").relocations, [(0, "target".into(), 36)]);
+        assert_eq!(variable("_ZTV4Base").relocations, [(16, "_ZNK4Base1fEf".into(), 0)]);
         assert_eq!(variable("total").initial, 3.25_f64.to_le_bytes());
         assert_eq!(variable("steps").initial, [255, 255, 2]);
         assert_eq!((variable("steps").bytes, variable("steps").align), (6, 2));

@@ -103,14 +103,14 @@ fn the_last_block_may_read_what_others_fenced() {
 fn what_is_not_modelled_is_an_error_that_names_it() {
     let mut device = Device::default();
     for (body, expected) in [
-        ("wgmma.fence.sync.aligned;", "wgmma.fence.sync.aligned"),
-        ("ld.global.b128 %rd1, [%rd0];", "b128"),
-        ("add.u32.nonsense %r1, %r1, 1;", "nonsense"),
+        ("wgmma.fence.sync.aligned;", "wgmma.fence.sync.aligned: not modelled"),
+        ("ld.global.b128 %rd1, [%rd0];", "ld.global.b128: .b128 is not"),
+        ("add.nonsense.u32 %r1, %r1, 1;", "add.nonsense.u32: .nonsense is not modelled"),
         ("mov.u32 %r1, %envreg3;", "%envreg3"),
     ] {
         let ptx = kernel(1, "", body);
         let error = mdetr_simulator::vm::program::Program::load(&ptx, &mut device.memory).unwrap_err();
-        assert!(error.message.contains(expected), "{}", error.message);
+        assert_eq!(error.message.matches(expected).count(), 1, "{}", error.message);
     }
 }
 

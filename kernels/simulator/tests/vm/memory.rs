@@ -108,7 +108,8 @@ fn large_parameters_are_read_by_any_index() {
         1,
         "",
         "and.b32 %r1, %r0, 3;\nmul.wide.u32 %rd1, %r1, 4;\nmov.b64 %rd2, p1;\nadd.u64 %rd3, %rd2, %rd1;\n\
-        ld.param.u32 %r2, [%rd3];\nst.global.u32 [%rd10], %r2;",
+        ld.param.u32 %r2, [%rd3];\ncvta.param.u64 %rd4, %rd3;\nld.u32 %r3, [%rd4];\nisspacep.param %p1, %rd4;\n\
+        setp.ne.and.u32 %p2, %r2, %r3, %p1;\n@%p2 trap;\n@!%p1 trap;\nst.global.u32 [%rd10], %r2;",
     )
     .replace(".param .u64 p0)", ".param .u64 p0, .param .align 4 .b8 p1[16])");
     let program = device.load(&ptx);

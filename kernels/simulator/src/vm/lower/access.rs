@@ -4,6 +4,7 @@ use super::Lowering;
 use crate::ptx::ast::Operand;
 use crate::vm::clocks::Scope;
 use crate::vm::code::{Access, CopyAsync, Op, Space, Strength};
+use crate::vm::registers::Row;
 
 /// What the parts of an opcode between its name and its type say.
 pub(super) struct Modifiers {
@@ -15,19 +16,16 @@ pub(super) struct Modifiers {
     pub rest: Vec<String>,
 }
 
-/// Whether a type is a floating-point or bit type, its bytes, and whether it is signed.
-pub(super) fn element(ty: &str) -> Result<(bool, u64, bool), String> {
+/// Bytes of a type, and whether it is a signed integer.
+pub(super) fn element(ty: &str) -> Result<(u64, bool), String> {
     Ok(match ty {
-        "b8" | "u8" => (false, 1, false),
-        "s8" => (false, 1, true),
-        "b16" | "u16" => (false, 2, false),
-        "f16" | "bf16" => (true, 2, false),
-        "s16" => (false, 2, true),
-        "b32" | "u32" => (false, 4, false),
-        "f32" | "f16x2" | "bf16x2" => (true, 4, false),
-        "s32" => (false, 4, true),
-        "b64" | "u64" | "s64" => (false, 8, false),
-        "f64" => (true, 8, false),
+        "b8" | "u8" => (1, false),
+        "s8" => (1, true),
+        "b16" | "u16" | "f16" | "bf16" => (2, false),
+        "s16" => (2, true),
+        "b32" | "u32" | "f32" | "f16x2" | "bf16x2" => (4, false),
+        "s32" => (4, true),
+        "b64" | "u64" | "s64" | "f64" => (8, false),
         other => return Err(format!(".{other} is not modelled as a type of memory")),
     })
 }
@@ -79,7 +77,7 @@ impl Lowering<'_> {
         let (ty, parts) = parts.split_last().ok_or("expected a type")?;
         let modifiers = Modifiers::of(parts);
         modifiers.nothing_else()?;
-        let (_, size, signed) = element(ty)?;
+        let (size, signed) = element(ty)?;
         let [targets, address, ..] = operands else { return Err("expected a target and an address".to_owned()) };
         let mut rows = Vec::new();
         for target in vector(targets) {
@@ -93,7 +91,7 @@ impl Lowering<'_> {
         let (ty, parts) = parts.split_last().ok_or("expected a type")?;
         let modifiers = Modifiers::of(parts);
         modifiers.nothing_else()?;
-        let (_, size, _) = element(ty)?;
+        let (size, _) = element(ty)?;
         let [address, values, ..] = operands else { return Err("expected an address and a value".to_owned()) };
         let rows = vector(values).iter().map(|v| Ok((self.operands.source_row(v, size as u32 * 8)?, None)));
         let rows = rows.collect::<Result<_, String>>()?;
@@ -102,7 +100,7 @@ impl Lowering<'_> {
 
     fn access(
         &mut self,
-        rows: Vec<(crate::vm::operands::Row, Option<u32>)>,
+        rows: Vec<(Row, Option<u32>)>,
         address: &Operand,
         size: u64,
         modifiers: &Modifiers,

@@ -6,7 +6,7 @@ use super::Lowering;
 use super::access::{Modifiers, element};
 use crate::ptx::ast::Operand;
 use crate::vm::code::{Atomic, Modify, Op, Strength};
-use crate::vm::operands::Row;
+use crate::vm::registers::Row;
 
 impl Lowering<'_> {
     pub(super) fn atomic(&mut self, parts: &[&str], operands: &[Operand], returns: bool) -> Result<Op, String> {
@@ -20,7 +20,7 @@ impl Lowering<'_> {
             return Err("vectors are not modelled".to_owned());
         }
         let modify = modify(operation, ty)?;
-        let (_, size, _) = element(ty)?;
+        let (size, _) = element(ty)?;
         let (target, operands) = match operands {
             [target, rest @ ..] if returns => (Some(self.operands.target_row(target)?), rest),
             rest => (None, rest),

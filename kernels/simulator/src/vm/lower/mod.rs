@@ -8,9 +8,10 @@ mod parameters;
 
 use std::collections::HashMap;
 
+use super::clocks::Scope;
 use super::code::{Address, Function, Instruction, Op, Space};
-use super::operands::{Operands, Row};
-use super::registers::{LANES, Reg};
+use super::operands::Operands;
+use super::registers::{Reg, Row};
 use crate::compute;
 use crate::ptx::ast::{self, Operand, Symbol};
 use parameters::Parameters;
@@ -179,7 +180,6 @@ fn is_clock(name: &str) -> bool {
 }
 
 fn fence(opcode: &[&str]) -> Result<Op, String> {
-    use super::clocks::Scope;
     let mut scope = None;
     for part in &opcode[1..] {
         match *part {
@@ -190,25 +190,4 @@ fn fence(opcode: &[&str]) -> Result<Op, String> {
         }
     }
     scope.map(Op::Fence).ok_or_else(|| "expected a scope".to_owned())
-}
-
-impl super::registers::Frame {
-    /// The lanes of a row of either bank.
-    #[inline]
-    pub fn values(&self, row: Row) -> [u64; LANES] {
-        match row {
-            Row::B32(index) => self.b32[index as usize].map(u64::from),
-            Row::B64(index) => self.b64[index as usize],
-        }
-    }
-
-    /// Sets the lanes of `mask` in a row of either bank.
-    #[inline]
-    pub fn set_values(&mut self, row: Row, mask: super::registers::Mask, values: [u64; LANES]) {
-        use super::registers::Lane;
-        match row {
-            Row::B32(index) => u32::set(self, Reg::new(index), mask, values.map(|v| v as u32)),
-            Row::B64(index) => u64::set(self, Reg::new(index), mask, values),
-        }
-    }
 }

@@ -4,8 +4,8 @@ use super::Lowering;
 use super::access::element;
 use crate::ptx::ast::{self, Operand, Space, Symbol, Variable};
 use crate::vm::code::{Call, Op};
-use crate::vm::operands::{Operands, Row};
-use crate::vm::registers::LANES;
+use crate::vm::operands::Operands;
+use crate::vm::registers::{Reg, Row, lanes_of};
 
 /// The first row of every parameter, returned value and local `.param` variable.
 pub struct Parameters {
@@ -78,7 +78,7 @@ impl Lowering<'_> {
         let Operand::Address(base, offset) = address else { return Ok(None) };
         let Operand::Symbol(symbol, more) = &**base else { return Ok(None) };
         let Some((row, bytes, start)) = self.variable_rows(symbol) else { return Ok(None) };
-        let (_, element_bytes, signed) = element(opcode[opcode.len() - 1])?;
+        let (element_bytes, signed) = element(opcode[opcode.len() - 1])?;
         let values = match value {
             Operand::Vector(values) => &values[..],
             value => std::slice::from_ref(value),
@@ -113,7 +113,7 @@ impl Lowering<'_> {
                 for &(register, row, shift, _) in &moves {
                     let values = frame.values(register);
                     let row = &mut frame.b64[row as usize];
-                    for lane in (0..LANES).filter(|lane| mask >> lane & 1 == 1) {
+                    for lane in lanes_of(mask) {
                         row[lane] = row[lane] & !(keep << shift) | (values[lane] & keep) << shift;
                     }
                 }
@@ -129,17 +129,13 @@ impl Lowering<'_> {
             let [format, values] = [format, values].map(|operand| self.argument_row(operand));
             let target = returns.first().map(|operand| self.argument_row(operand)).transpose()?;
             let target = target.unwrap_or_else(|| self.operands.rows64(1));
-            return Ok(Op::Print(
-                crate::vm::registers::Reg::new(format?),
-                crate::vm::registers::Reg::new(values?),
-                Row::B64(target),
-            ));
+            return Ok(Op::Print(Reg::new(format?), Reg::new(values?), Row::B64(target)));
         }
         if name == "__assertfail"
             && let [message, file, line, function, ..] = arguments
         {
             let mut rows = [message, file, line, function].map(|operand| self.argument_row(operand)).into_iter();
-            let mut next = || rows.next().unwrap_or(Ok(0)).map(crate::vm::registers::Reg::new);
+            let mut next = || rows.next().unwrap_or(Ok(0)).map(Reg::new);
             return Ok(Op::AssertFail([next()?, next()?, next()?, next()?]));
         }
         let index = *self.symbols.functions.get(name).ok_or_else(|| format!("{name} has no body in this module"))?;
