@@ -11,7 +11,7 @@
 //! strict: C may not be null, the epilogue's pointers are set before the heuristic is asked, auxiliary buffers are aligned
 //! to 16 bytes, and f64 has no auxiliary or gradient epilogues.
 //!
-//! No GPU has confirmed the stand-in yet: it does what the documentation says.
+//! No GPU has confirmed the stand-in yet: it does what we know of the documentation.
 
 mod compute;
 mod descriptor;

@@ -13,7 +13,7 @@
 //! NHWC filter is aligned to 16 bytes, the bias too. The graph API (`cudnnBackend*`) is not modelled: its first call
 //! answers `NOT_SUPPORTED`.
 //!
-//! No GPU has confirmed the stand-in yet: it does what the documentation says.
+//! No GPU has confirmed the stand-in yet: it does what we know of the documentation.
 
 mod algorithm;
 mod compute;

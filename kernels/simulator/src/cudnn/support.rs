@@ -1,4 +1,4 @@
-//! What cuDNN takes, as its documentation of the convolution functions says.
+//! What cuDNN takes. No GPU has confirmed the table.
 
 use cudarc::cudnn::sys::{
     cudnnActivationMode_t, cudnnConvolutionBwdDataAlgo_t as DataAlgo, cudnnConvolutionBwdFilterAlgo_t as FilterAlgo,

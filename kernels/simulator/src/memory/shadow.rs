@@ -355,6 +355,12 @@ mod tests {
         clocks.give(&[u32::MAX, u32::MAX, 0], &mut given);
         clocks.join(&[0, 0, u32::MAX], given);
         assert_eq!(touch(Access::Write, 70, &clocks), None, "a named barrier ordered them");
+        // readers need not have come equally far
+        touch(Access::Read, 0, &clocks);
+        clocks.fence(1, Scope::Gpu);
+        touch(Access::Read, 1, &clocks);
+        clocks.join(&[0b11, 0, u32::MAX], Given::default());
+        assert_eq!(touch(Access::Write, 70, &clocks), None, "each reader is known as far as it read");
     }
 
     #[test]

@@ -144,6 +144,8 @@ fn barriers_in_branches_are_found() {
             assert_eq!(outcome.findings.first().map(|f| f.kind), Some(Kind::DivergentBarrier), "{body}");
         });
     }
+    // a last warp that lacks lanes counts as a whole one
+    assert_clean(&run_on_words(&mut Device::default(), "", "bar.sync 1, 64;\n", 48, 48).1);
     // a warp as a whole may be gone
     let body = "setp.ge.u32 %p1, %r0, 32;\n@%p1 exit;\nbar.sync 0;\n";
     assert_clean(&run_on_words(&mut Device::default(), "", body, 64, 64).1);
