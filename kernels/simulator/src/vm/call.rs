@@ -3,10 +3,13 @@
 use super::block::{Block, Stop};
 use super::code::{Call, Op};
 use super::lower::LOCAL_BASE;
-use super::registers::{LANES, Mask, Row};
+use super::registers::{LANES, Row};
 use super::step::Next;
 use super::warp::{CallFrame, Group, Warp};
 use crate::findings::Kind;
+
+/// Bytes of the stack that a call takes beside its local variables: without them a recursion could be endless.
+const RETURN: u64 = 16;
 
 impl Block<'_> {
     pub(super) fn call(&mut self, warp: &mut Warp, group: &Group, call: &Call) -> Result<Next, Stop> {
@@ -30,7 +33,7 @@ impl Block<'_> {
         let functions = &self.grid.launch.program.functions;
         let callee = &functions[function];
         let caller = warp.frame(group.frame);
-        let (depth, local) = (caller.depth + 1, caller.local + functions[caller.function].local);
+        let (depth, local) = (caller.depth + 1, caller.local + functions[caller.function].local + RETURN);
         if local + callee.local > self.local_size {
             let message = format!("calls nest {depth} deep and need more than {} bytes of stack", self.local_size);
             self.fault(Kind::OutOfBounds, warp, group, group.lanes.trailing_zeros(), None, message);
@@ -48,7 +51,8 @@ impl Block<'_> {
     }
 
     /// Lanes return from a function, or out of the kernel.
-    pub(super) fn leave(&mut self, warp: &mut Warp, group: Group, lanes: Mask) -> Result<Next, Stop> {
+    pub(super) fn leave(&mut self, warp: &mut Warp, group: &Group) -> Result<Next, Stop> {
+        let lanes = group.lanes;
         let Some((caller, pc)) = warp.frame(group.frame).caller else { return self.exit(warp, lanes) };
         let functions = &self.grid.launch.program.functions;
         let function = warp.frame(caller).function;

@@ -80,7 +80,7 @@ impl Block<'_> {
             }
             let frame = warp.frames[group.frame].as_mut().expect("a group's frame is not free");
             let Some(instruction) = functions[frame.function].code.get(group.pc) else {
-                match self.leave(warp, group.clone(), group.lanes)? {
+                match self.leave(warp, &group)? {
                     Next::Group(next) => group = next,
                     _ => return Ok(Ended::Early),
                 }
@@ -203,7 +203,7 @@ impl Block<'_> {
     /// An instruction at which lanes meet or part for good.
     fn step_together(&mut self, warp: &mut Warp, group: &mut Group, op: &Op) -> Result<Next, Stop> {
         match op {
-            Op::Return => self.leave(warp, group.clone(), group.lanes),
+            Op::Return => self.leave(warp, group),
             Op::Exit => self.exit(warp, group.lanes),
             Op::Call(call) => self.call(warp, group, call),
             Op::Barrier(barrier) => self.barrier(warp, group, barrier),
