@@ -94,6 +94,15 @@ fn barriers_count_and_vote() {
 }
 
 #[test]
+fn lanes_of_a_warp_vote_once_each_wherever_they_come_from() {
+    let body = "setp.ge.u32 %p1, %r0, 0;\nsetp.lt.u32 %p2, %r0, 8;\n@%p2 bra FEW;\nbarrier.cta.red.popc.u32 %r1, 0, %p1;\n\
+        bra DONE;\nFEW:\nbarrier.cta.red.popc.u32 %r1, 0, %p1;\nDONE:\nst.global.u32 [%rd10], %r1;";
+    let (words, outcome) = run_on_words(&mut Device::default(), "", body, 64, 64);
+    assert_clean(&outcome);
+    assert_eq!(words, [64; 64]);
+}
+
+#[test]
 fn a_warp_waits_for_exactly_the_members_of_a_shuffle() {
     // odd lanes shuffle among themselves in one branch, even ones in the other
     let body = "and.b32 %r1, %r0, 1;\nsetp.eq.u32 %p1, %r1, 0;\n@%p1 bra EVEN;\n\

@@ -11,9 +11,10 @@ fn every_width_and_vector_goes_through_memory() {
         st.global.u32 [%rd0+32], %r3;\nst.global.u16 [%rd0+18], %r3;\nld.global.u32 %rd3, [%rd0+4];\n\
         st.global.b32 [%rd0+20], %rd3;\nld.global.s8 %rd4, [%rd0+8];\nst.global.u64 [%rd0+40], %rd4;\n\
         ld.global.u64 %rd5, [%rd0+8];\nst.global.u64 [%rd0+24], %rd5;\nld.global.v4.f32 {%f0, %f1, %f2, %f3}, [%rd0];\n\
-        st.global.v4.f32 [%rd0+48], {%f0, %f1, %f2, %f3};\nld.global.s8 %rs1, [%rd0+9];\nst.global.u16 [%rd0+64], %rs1;";
+        st.global.v4.f32 [%rd0+48], {%f0, %f1, %f2, %f3};\nld.global.s8 %rs1, [%rd0+9];\nst.global.u16 [%rd0+64], %rs1;\n\
+        mov.b32 %r4, {%rs1, %rs1};\nst.global.u32 [%rd0+68], %r4;";
     let program = device.load(&kernel(1, "", body));
-    let bytes: Vec<u8> = (0..66).map(|i| if i < 16 { 0x80 | i } else { 0 }).collect();
+    let bytes: Vec<u8> = (0..72).map(|i| if i < 16 { 0x80 | i } else { 0 }).collect();
     let buffer = device.upload(&bytes);
     assert_clean(&device.launch(&program, "k", [1; 3], [1; 3], 0, &[Arg::from(&buffer)]));
     let out: Vec<u8> = device.download(&buffer);
@@ -22,6 +23,7 @@ fn every_width_and_vector_goes_through_memory() {
     assert_eq!(out[40..48], [0x88, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
     assert_eq!(out[48..64], bytes[..16]);
     assert_eq!(out[64..66], [0x89, 0xff]);
+    assert_eq!(out[68..72], [0x89, 0xff, 0x89, 0xff], "no bits above those of a register");
 }
 
 #[test]
