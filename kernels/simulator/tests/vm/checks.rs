@@ -100,6 +100,31 @@ fn the_last_block_may_read_what_others_fenced() {
 }
 
 #[test]
+fn nothing_of_a_block_is_left_to_the_next() {
+    // 63 blocks write, or start copies that they do not wait for; the last one reads
+    for (first, last) in [
+        ("st.local.u32 [l], %r0;", "ld.local.u32 %r1, [l];"),
+        ("st.shared.u32 [s], %r0;", "ld.shared.u32 %r1, [s];"),
+        (
+            "mov.u32 %r2, s;\ncp.async.ca.shared.global [%r2], [%rd0], 4;\ncp.async.commit_group;",
+            "cp.async.wait_all;\nld.shared.u32 %r1, [s];",
+        ),
+    ] {
+        let body = format!(
+            ".local .u32 l;\n.shared .u32 s;\nmov.u32 %r3, %ctaid.x;\nsetp.eq.u32 %p1, %r3, 63;\n@%p1 bra LAST;\n{first}\nret;\n\
+             LAST:\n{last}"
+        );
+        let mut device = Device::default();
+        let program = device.load(&kernel(1, "", &body));
+        let buffer = device.zeros::<u32>(1);
+        let outcome = device.launch(&program, "k", [64, 1, 1], [1; 3], 0, &[Arg::from(&buffer)]);
+        assert_eq!(outcome.findings.len(), 1, "{last}");
+        assert_eq!(outcome.findings[0].kind, Kind::Uninitialized, "{last}");
+        assert_eq!(outcome.findings[0].thread.unwrap().block, [63, 0, 0], "{last}");
+    }
+}
+
+#[test]
 fn what_is_not_modelled_is_an_error_that_names_it() {
     let mut device = Device::default();
     for (body, expected) in [
@@ -107,6 +132,7 @@ fn what_is_not_modelled_is_an_error_that_names_it() {
         ("ld.global.b128 %rd1, [%rd0];", "ld.global.b128: .b128 is not"),
         ("add.nonsense.u32 %r1, %r1, 1;", "add.nonsense.u32: .nonsense is not modelled"),
         ("mov.u32 %r1, %envreg3;", "%envreg3"),
+        ("cp.async.cg.shared.global [%r1], [%rd0], 8;", "copies of 8 bytes"),
     ] {
         let ptx = kernel(1, "", body);
         let error = mdetr_simulator::vm::program::Program::load(&ptx, &mut device.memory).unwrap_err();

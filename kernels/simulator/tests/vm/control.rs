@@ -131,6 +131,30 @@ fn exited_lanes_are_not_waited_for_and_not_read() {
 }
 
 #[test]
+fn a_sync_of_the_warp_does_not_wait_for_lanes_that_exit() {
+    let body =
+        "setp.ge.u32 %p1, %r0, 16;\n@%p1 bra END;\nbar.warp.sync 0xffffffff;\nst.global.u32 [%rd10], %r0;\nEND:";
+    under_schedules(|device| {
+        let (words, outcome) = run_on_words(device, "", body, 32, 32);
+        assert_clean(&outcome);
+        assert_eq!(words[15..17], [15, 0]);
+    });
+}
+
+#[test]
+fn arguments_of_printf_lie_where_their_sizes_align_them() {
+    let declarations = ".extern .func (.param .b32 r) vprintf(.param .b64 f, .param .b64 a);\n\
+        .global .align 1 .b8 text[12] = {37, 100, 32, 37, 103, 32, 37, 115, 10};\n.global .align 1 .b8 word[3] = {104, 105};";
+    let body = ".local .align 8 .b8 l[24];\nst.local.u32 [l], 7;\nmov.u64 %rd1, 0x3ff8000000000000;\n\
+        st.local.u64 [l+8], %rd1;\nmov.u64 %rd2, word;\nst.local.u64 [l+16], %rd2;\nmov.u64 %rd3, text;\nmov.u64 %rd4, l;\n\
+        cvta.local.u64 %rd4, %rd4;\n{\n.param .b64 f;\n.param .b64 a;\n.param .b32 r;\nst.param.b64 [f], %rd3;\n\
+        st.param.b64 [a], %rd4;\ncall (r), vprintf, (f, a);\nld.param.b32 %r1, [r];\n}\nst.global.u32 [%rd10], %r1;";
+    let (words, outcome) = run_on_words(&mut Device::default(), declarations, body, 1, 1);
+    assert_clean(&outcome);
+    assert_eq!((outcome.printed.as_str(), words[0]), ("7 1.5 hi\n", 3));
+}
+
+#[test]
 fn members_that_never_come_are_named() {
     let body = "setp.lt.u32 %p1, %r0, 8;\n@%p1 bra FEW;\nbar.warp.sync 0xffffff00;\nbar.sync 0;\nbra DONE;\n\
         FEW:\nbar.warp.sync 0x000001ff;\nDONE:\n";

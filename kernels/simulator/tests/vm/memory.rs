@@ -28,11 +28,11 @@ fn every_width_and_vector_goes_through_memory() {
 
 #[test]
 fn generic_addresses_reach_every_space() {
-    let declarations = ".const .align 4 .u32 c[2] = {7, 11};\n.global .align 8 .u64 g[1] = {c};";
+    let declarations = ".const .align 4 .u32 c[2] = {7, 11};\n.global .align 8 .u64 g[1] = {c+4};";
     let body = ".shared .u32 s[64];\n.local .u32 l[2];\nmov.u64 %rd1, l;\ncvta.local.u64 %rd1, %rd1;\n\
         st.u32 [%rd1+4], %r0;\nld.local.u32 %r1, [l+4];\nmov.u64 %rd2, s;\ncvta.shared.u64 %rd2, %rd2;\n\
         mad.wide.u32 %rd2, %r0, 4, %rd2;\nst.u32 [%rd2], %r1;\ncvta.to.shared.u64 %rd3, %rd2;\nld.shared.u32 %r2, [%rd3];\n\
-        ld.global.u64 %rd4, [g];\ncvta.const.u64 %rd4, %rd4;\nld.u32 %r3, [%rd4+4];\nadd.u32 %r2, %r2, %r3;\n\
+        ld.global.u64 %rd4, [g];\ncvta.const.u64 %rd4, %rd4;\nld.u32 %r3, [%rd4];\nadd.u32 %r2, %r2, %r3;\n\
         isspacep.shared %p1, %rd2;\n@%p1 add.u32 %r2, %r2, 100;\nisspacep.shared %p1, %rd1;\n@%p1 add.u32 %r2, %r2, 1000;\n\
         st.u32 [%rd10], %r2;";
     let (words, outcome) = run_on_words(&mut Device::default(), declarations, body, 64, 64);
@@ -46,12 +46,14 @@ fn atomics_of_all_threads_add_up() {
         let body = "atom.global.add.u32 %r1, [%rd0], 1;\nred.global.max.s32 [%rd0+4], %r0;\n\
             atom.global.inc.u32 %r2, [%rd0+8], 9;\nred.global.or.b32 [%rd0+12], 0x100;\nmov.u64 %rd1, 3;\n\
             red.global.add.u64 [%rd0+16], %rd1;\nmov.f32 %f1, 0f3F000000;\nred.global.add.f32 [%rd0+24], %f1;\n\
-            atom.global.min.u32 %r3, [%rd0+28], %r0;\nmov.u64 %rd2, -1;\natom.global.xor.b64 %rd3, [%rd0+32], %rd2;";
+            atom.global.min.u32 %r3, [%rd0+28], %r0;\nmov.u64 %rd2, -1;\natom.global.xor.b64 %rd3, [%rd0+32], %rd2;\n\
+            atom.global.dec.u32 %r4, [%rd0+40], 4;";
         let program = device.load(&kernel(1, "", body));
-        let buffer = device.zeros::<u32>(10);
+        // the last word starts above the bound of `dec`
+        let buffer = device.upload(&[0_u32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]);
         assert_clean(&device.launch(&program, "k", [5, 1, 1], [60, 1, 1], 0, &[Arg::from(&buffer)]));
         let words: Vec<u32> = device.download(&buffer);
-        assert_eq!(words, [300, 59, 0, 0x100, 900, 0, 150_f32.to_bits(), 0, 0, 0]);
+        assert_eq!(words, [300, 59, 0, 0x100, 900, 0, 150_f32.to_bits(), 0, 0, 0, 0]);
     });
 }
 
