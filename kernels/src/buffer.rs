@@ -79,6 +79,11 @@ pub(crate) fn poison_new_buffers() {
     POISON.store(true, Ordering::Relaxed);
 }
 
+/// Whether new buffers are to be poisoned.
+pub(crate) fn is_poisoning() -> bool {
+    POISON.load(Ordering::Relaxed)
+}
+
 /// (live, peak live) bytes of pooled tensor memory.
 pub(crate) fn usage() -> (usize, usize) {
     let pool = POOL.lock().expect("no panic while the pool is locked");
@@ -95,7 +100,7 @@ impl Buffer {
     pub(crate) fn new(bytes: usize) -> Self {
         let lines = size_class(bytes.div_ceil(64).max(1));
         let mut buffer = Buffer { memory: Self::take(lines) };
-        if POISON.load(Ordering::Relaxed) {
+        if is_poisoning() {
             buffer.bytes_mut().fill(0xFF);
         }
         buffer

@@ -39,12 +39,14 @@ pub struct Input {
     pub differentiable: bool,
     /// True for i32 inputs.
     pub index: bool,
+    /// True for what stays f32 when the op computes in f16 or bf16: masters, biases, weights of norms.
+    pub stays_f32: bool,
 }
 
 impl Input {
     /// A differentiable float input.
     pub fn new(name: &'static str, shape: &[usize], values: Values) -> Self {
-        Input { name, shape: shape.to_vec(), values, differentiable: true, index: false }
+        Input { name, shape: shape.to_vec(), values, differentiable: true, index: false, stays_f32: false }
     }
 
     /// A float input without gradient.
@@ -55,6 +57,20 @@ impl Input {
     /// An i32 input.
     pub fn index(name: &'static str, shape: &[usize], values: Values) -> Self {
         Input { index: true, ..Self::constant(name, shape, values) }
+    }
+
+    /// The same input, which stays f32 when the op computes in f16 or bf16.
+    pub fn in_f32(self) -> Self {
+        Input { stays_f32: true, ..self }
+    }
+
+    /// The type in which it is given to an op that computes in `dtype`.
+    pub fn dtype(&self, dtype: DType) -> DType {
+        match dtype {
+            _ if self.index => DType::I32,
+            DType::F16 | DType::BF16 if self.stays_f32 => DType::F32,
+            _ => dtype,
+        }
     }
 
     /// Its elements for a seed; floats as `dtype`.
@@ -107,6 +123,8 @@ pub struct Case {
     pub tolerance: f64,
     /// Whether dropout draws.
     pub training: bool,
+    /// Whether it computes in f16 and bf16 too.
+    pub in_half: bool,
     /// True for shapes that only benches run: the reference would take too long.
     pub only_for_benches: bool,
     /// The seed of the values.
@@ -122,6 +140,7 @@ impl Case {
             inputs,
             tolerance: 1e-5,
             training: false,
+            in_half: true,
             only_for_benches: false,
             seed: 1,
         }
@@ -135,6 +154,11 @@ impl Case {
     /// Lets dropout draw.
     pub fn training(self) -> Self {
         Case { training: true, ..self }
+    }
+
+    /// For ops that stay in f32 when a model computes in f16 or bf16: everything from logits and boxes on.
+    pub fn only_in_f32(self) -> Self {
+        Case { in_half: false, ..self }
     }
 
     /// Keeps it out of tests.
@@ -154,7 +178,7 @@ impl Case {
             .enumerate()
             .map(|(i, input)| {
                 let philox = Philox { seed: self.seed, stream: i as u64 };
-                input.make(DType::F32, philox).to_dtype(if input.index { DType::I32 } else { dtype })
+                input.make(DType::F32, philox).to_dtype(input.dtype(dtype))
             })
             .collect()
     }

@@ -28,6 +28,11 @@ impl DType {
         }
     }
 
+    /// The type of sums and statistics over elements of this type.
+    pub fn statistics(self) -> DType {
+        if self == DType::F64 { DType::F64 } else { DType::F32 }
+    }
+
     /// True for the types that carry gradients.
     pub fn is_float(self) -> bool {
         self != DType::I32

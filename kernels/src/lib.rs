@@ -7,11 +7,16 @@
 pub mod activation;
 pub mod boxes;
 pub mod case;
+pub mod cuda;
+pub mod cuda_memory;
 pub mod device;
 pub mod dtype;
 pub mod exp;
 pub mod gemm;
+pub mod kernel_source;
+pub mod launch;
 pub mod matching;
+pub mod nvrtc;
 pub mod op;
 pub mod philox;
 pub mod reduce;
@@ -21,6 +26,7 @@ pub mod simd;
 pub mod tensor;
 
 mod buffer;
+mod staging;
 
 pub mod adamw;
 pub mod add;

@@ -1,6 +1,7 @@
 //! The list of ops. Adding an op adds a line here; tests and benches go through this list.
 
 use crate::case::{Case, Draw};
+use crate::kernel_source::KernelSource;
 
 /// An op's entry.
 pub struct Entry {
@@ -10,13 +11,20 @@ pub struct Entry {
     pub cases: fn() -> Vec<Case>,
     /// A small random case for gradient checks and conformance; it keeps away from kinks.
     pub draw: fn(&mut Draw) -> Case,
+    /// Its `.cu` files.
+    pub kernels: &'static [KernelSource],
 }
 
 macro_rules! ops {
     ($($op:ident),* $(,)?) => {
         /// All differentiable ops.
         pub const OPS: &[Entry] = &[
-            $(Entry { name: stringify!($op), cases: crate::$op::cases::cases, draw: crate::$op::cases::draw }),*
+            $(Entry {
+                name: stringify!($op),
+                cases: crate::$op::cases::cases,
+                draw: crate::$op::cases::draw,
+                kernels: crate::$op::KERNELS,
+            }),*
         ];
     };
 }
@@ -45,3 +53,9 @@ ops!(
 /// Ops without a gradient, plain functions that no tape records: `assignment` chooses indices, which are piecewise
 /// constant; `adamw` changes parameters; `position_sine` depends on sizes alone.
 pub const NOT_DIFFERENTIABLE: &[&str] = &["adamw", "assignment", "position_sine"];
+
+/// Every `.cu` file.
+pub fn kernel_sources() -> Vec<KernelSource> {
+    let others = [crate::adamw::KERNELS, crate::assignment::KERNELS, crate::position_sine::KERNELS];
+    OPS.iter().map(|op| op.kernels).chain(others).flatten().copied().collect()
+}

@@ -1,6 +1,8 @@
 //! Ragged batches: sequences of different lengths packed into one (tokens, channels) tensor.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use crate::{Device, Tensor};
 
 /// One sequence of an attention problem: a range of query rows, and the keys that they see. Keys that exist only to
 /// pad (the text padding of a batch) lie behind the valid ones and are left out of `keys`.
@@ -17,4 +19,49 @@ pub struct Segment {
 }
 
 /// The sequences of a batch.
-pub type Segments = Arc<[Segment]>;
+#[derive(Clone, Debug, Default)]
+pub struct Segments {
+    list: Arc<[Segment]>,
+    on_device: Arc<OnceLock<Tensor>>,
+}
+
+impl Segments {
+    /// (S, 4) i32 on a GPU: query, queries, key, keys of each. Uploaded the first time.
+    pub fn on_device(&self, device: Device) -> &Tensor {
+        self.on_device.get_or_init(|| {
+            let int = |n: usize| i32::try_from(n).expect("rows fit i32");
+            let numbers: Vec<i32> =
+                self.list.iter().flat_map(|s| [s.query, s.queries, s.key, s.keys].map(int)).collect();
+            Tensor::from_slice(&numbers, &[self.list.len(), 4], device)
+        })
+    }
+
+    /// The most queries of a sequence.
+    pub fn most_queries(&self) -> usize {
+        self.list.iter().map(|s| s.queries).max().unwrap_or(0)
+    }
+
+    /// The most keys of a sequence.
+    pub fn most_keys(&self) -> usize {
+        self.list.iter().map(|s| s.keys).max().unwrap_or(0)
+    }
+}
+
+impl std::ops::Deref for Segments {
+    type Target = [Segment];
+    fn deref(&self) -> &[Segment] {
+        &self.list
+    }
+}
+
+impl FromIterator<Segment> for Segments {
+    fn from_iter<I: IntoIterator<Item = Segment>>(segments: I) -> Self {
+        Segments { list: segments.into_iter().collect(), on_device: Arc::default() }
+    }
+}
+
+impl From<Vec<Segment>> for Segments {
+    fn from(segments: Vec<Segment>) -> Self {
+        segments.into_iter().collect()
+    }
+}

@@ -4,18 +4,42 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::buffer::{self, Buffer};
+use crate::cuda::DeviceBuffer;
 use crate::device::Device;
 use crate::dtype::{DType, Element};
 
 /// A shared, immutable array. Cloning and reshaping share the storage; writing needs the only handle.
 #[derive(Clone)]
 pub struct Tensor {
-    buffer: Arc<Buffer>,
+    storage: Arc<Storage>,
     /// In elements.
     offset: usize,
     shape: Vec<usize>,
     dtype: DType,
     device: Device,
+}
+
+enum Storage {
+    Host(Buffer),
+    Device(DeviceBuffer),
+}
+
+impl Storage {
+    #[track_caller]
+    fn host(&self) -> &Buffer {
+        match self {
+            Storage::Host(buffer) => buffer,
+            Storage::Device(_) => panic!("the tensor is on a GPU: its elements are not at hand"),
+        }
+    }
+
+    #[track_caller]
+    fn host_mut(&mut self) -> &mut Buffer {
+        match self {
+            Storage::Host(buffer) => buffer,
+            Storage::Device(_) => panic!("the tensor is on a GPU: its elements are not at hand"),
+        }
+    }
 }
 
 impl std::fmt::Debug for Tensor {
@@ -27,18 +51,38 @@ impl std::fmt::Debug for Tensor {
 impl Tensor {
     /// A tensor whose contents are arbitrary: for outputs that a kernel writes whole.
     pub fn empty(shape: &[usize], dtype: DType, device: Device) -> Self {
-        let len: usize = shape.iter().product();
-        Tensor { buffer: Arc::new(Buffer::new(len * dtype.size())), offset: 0, shape: shape.to_vec(), dtype, device }
+        let bytes = shape.iter().product::<usize>() * dtype.size();
+        let storage = match device {
+            Device::Cpu => Storage::Host(Buffer::new(bytes)),
+            Device::Cuda(cuda) => {
+                let buffer = DeviceBuffer::new(cuda, bytes);
+                if buffer::is_poisoning() {
+                    buffer.fill(0xFF, 0..bytes);
+                }
+                Storage::Device(buffer)
+            }
+        };
+        Tensor { storage: Arc::new(storage), offset: 0, shape: shape.to_vec(), dtype, device }
     }
 
     /// All zeros.
     pub fn zeros(shape: &[usize], dtype: DType, device: Device) -> Self {
         let mut t = Self::empty(shape, dtype, device);
-        t.bytes_mut().fill(0);
+        t.zero();
         t
     }
 
-    /// Copies a host slice to a device.
+    /// Sets all elements to zero.
+    #[track_caller]
+    pub fn zero(&mut self) {
+        let range = self.byte_range();
+        match self.only_storage() {
+            Storage::Host(buffer) => buffer.bytes_mut()[range].fill(0),
+            Storage::Device(buffer) => buffer.fill(0, range),
+        }
+    }
+
+    /// Copies a host slice to a device (inside of a step of a GPU without waiting for it).
     #[track_caller]
     pub fn from_slice<T: Element>(data: &[T], shape: &[usize], device: Device) -> Self {
         assert_eq!(
@@ -48,7 +92,10 @@ impl Tensor {
             data.len()
         );
         let mut t = Self::empty(shape, T::DTYPE, device);
-        t.as_mut_slice::<T>().copy_from_slice(data);
+        match device {
+            Device::Cpu => t.as_mut_slice::<T>().copy_from_slice(data),
+            Device::Cuda(cuda) => cuda.upload(t.device_address(), bytemuck::cast_slice(data)),
+        }
         t
     }
 
@@ -113,7 +160,7 @@ impl Tensor {
     #[track_caller]
     pub fn as_slice<T: Element>(&self) -> &[T] {
         assert_eq!(self.dtype, T::DTYPE, "as_slice: the tensor holds {:?}", self.dtype);
-        let all: &[T] = bytemuck::cast_slice(self.buffer.bytes());
+        let all: &[T] = bytemuck::cast_slice(self.storage.host().bytes());
         &all[self.offset..self.offset + self.len()]
     }
 
@@ -122,15 +169,54 @@ impl Tensor {
     pub fn as_mut_slice<T: Element>(&mut self) -> &mut [T] {
         assert_eq!(self.dtype, T::DTYPE, "as_mut_slice: the tensor holds {:?}", self.dtype);
         let range = self.offset..self.offset + self.len();
-        let buffer = Arc::get_mut(&mut self.buffer).expect("writing needs the only handle");
-        &mut bytemuck::cast_slice_mut(buffer.bytes_mut())[range]
+        &mut bytemuck::cast_slice_mut(self.only_storage().host_mut().bytes_mut())[range]
     }
 
-    fn bytes_mut(&mut self) -> &mut [u8] {
+    #[track_caller]
+    fn only_storage(&mut self) -> &mut Storage {
+        Arc::get_mut(&mut self.storage).expect("writing needs the only handle")
+    }
+
+    fn byte_range(&self) -> Range<usize> {
         let size = self.dtype.size();
-        let range = self.offset * size..(self.offset + self.len()) * size;
-        let buffer = Arc::get_mut(&mut self.buffer).expect("writing needs the only handle");
-        &mut buffer.bytes_mut()[range]
+        self.offset * size..(self.offset + self.len()) * size
+    }
+
+    /// Where its first element lies on its GPU, for reading; 0 after a failure there.
+    #[track_caller]
+    pub fn device_address(&self) -> u64 {
+        match &*self.storage {
+            Storage::Host(_) => panic!("a kernel cannot read {self:?}, which is on the host"),
+            Storage::Device(buffer) if buffer.address() == 0 => 0,
+            Storage::Device(buffer) => buffer.address() + self.byte_range().start as u64,
+        }
+    }
+
+    /// Where its first element lies on its GPU, for writing. Panics when another handle shares the storage.
+    #[track_caller]
+    pub fn device_address_mut(&mut self) -> u64 {
+        self.only_storage();
+        self.device_address()
+    }
+
+    /// A copy on a device; the same storage if it is there already. To the host it waits.
+    pub fn to_device(&self, device: Device) -> Self {
+        if device == self.device {
+            return self.clone();
+        }
+        let mut copy = Tensor::empty(&self.shape, self.dtype, device);
+        match (self.device, device) {
+            (Device::Cpu, Device::Cuda(cuda)) => {
+                cuda.upload(copy.device_address(), &self.storage.host().bytes()[self.byte_range()]);
+            }
+            (Device::Cuda(cuda), Device::Cpu) => {
+                let range = copy.byte_range();
+                let bytes = &mut copy.only_storage().host_mut().bytes_mut()[range];
+                cuda.download(bytes, self.device_address());
+            }
+            _ => return self.to_device(Device::Cpu).to_device(device),
+        }
+        copy
     }
 
     /// A window for writing over the whole tensor.
@@ -149,11 +235,17 @@ impl Tensor {
 
     /// A copy in storage of its own.
     pub fn copy(&self) -> Self {
-        self.to_dtype(self.dtype)
+        let Device::Cuda(cuda) = self.device else { return self.to_dtype(self.dtype) };
+        let copy = Tensor::empty(&self.shape, self.dtype, self.device);
+        cuda.copy_on_device(copy.device_address(), self.device_address(), self.len() * self.dtype.size());
+        copy
     }
 
-    /// A copy with every element rounded to `dtype`.
+    /// A copy with every element rounded to `dtype`, by the host: on a GPU it waits (`cast` is the op that does not).
     pub fn to_dtype(&self, dtype: DType) -> Self {
+        if self.device != Device::Cpu {
+            return self.to_device(Device::Cpu).to_dtype(dtype).to_device(self.device);
+        }
         let values = self.to_f64_vec();
         let mut out = Tensor::empty(&self.shape, dtype, self.device);
         fn fill<T: Element>(out: &mut Tensor, values: &[f64]) {
@@ -171,8 +263,11 @@ impl Tensor {
         out
     }
 
-    /// The elements on the host as f64, whatever the storage.
+    /// The elements on the host as f64, whatever the storage. From a GPU it waits.
     pub fn to_f64_vec(&self) -> Vec<f64> {
+        if self.device != Device::Cpu {
+            return self.to_device(Device::Cpu).to_f64_vec();
+        }
         fn get<T: Element>(t: &Tensor) -> Vec<f64> {
             t.as_slice::<T>().iter().map(|v| v.to_f64()).collect()
         }
@@ -215,6 +310,26 @@ impl TensorMut<'_> {
     #[track_caller]
     pub fn as_mut_slice<T: Element>(&mut self) -> &mut [T] {
         &mut self.tensor.as_mut_slice::<T>()[self.range.clone()]
+    }
+
+    /// Where its first element lies on its GPU, for writing.
+    #[track_caller]
+    pub fn device_address_mut(&mut self) -> u64 {
+        match self.tensor.device_address_mut() {
+            0 => 0,
+            address => address + (self.range.start * self.dtype().size()) as u64,
+        }
+    }
+
+    /// Sets all elements to zero.
+    #[track_caller]
+    pub fn zero(&mut self) {
+        let (size, start) = (self.dtype().size(), self.tensor.byte_range().start);
+        let range = start + self.range.start * size..start + self.range.end * size;
+        match self.tensor.only_storage() {
+            Storage::Host(buffer) => buffer.bytes_mut()[range].fill(0),
+            Storage::Device(buffer) => buffer.fill(0, range),
+        }
     }
 }
 

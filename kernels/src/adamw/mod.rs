@@ -17,6 +17,9 @@ use rayon::prelude::*;
 use crate::simd::{BLOCK, vectorized};
 use crate::{DType, Element, Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// What all parameters share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {

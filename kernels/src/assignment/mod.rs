@@ -17,6 +17,9 @@ pub use linear_sum::linear_sum_assignment;
 
 use crate::{Real, Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// The weights of the three costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MatchCost {

@@ -19,6 +19,9 @@ use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::philox::Philox;
 use crate::{DType, Segment, Segments, Tensor};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs q (Nq, C), k (Nk, C), v (Nk, C); output y (Nq, C). Head h owns channels h C/heads..(h + 1) C/heads.
 #[derive(Clone, Debug)]
 pub struct Attention {

@@ -14,6 +14,9 @@ use crate::matching::matched_pairs;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs boxes (L, B, Q, 4) and targets (T, 4), normalized cxcywh, matches (L, T) i32, image_of_target (T) i32,
 /// num_boxes (1); outputs l1 (L), giou (L). Targets get no gradient.
 #[derive(Clone, Copy, Debug)]

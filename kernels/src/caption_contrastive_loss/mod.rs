@@ -21,6 +21,9 @@ use std::sync::Arc;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Element, Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs features (N, C), the grid cells of B images one image after the other, phrases (P, C), both of unit length,
 /// image_of_phrase (P) i32, candidates (P, B) i32 0 or 1; output the loss (), 0 without phrases.
 #[derive(Clone, Debug)]

@@ -19,6 +19,9 @@ use crate::matching::matched_pairs;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Real, Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs queries (L, B, Q, C) and tokens (B, N, C), both of unit length, align_map (T, N) of 0 and 1, matches (L, T) i32,
 /// image_of_target (T) i32, num_boxes (1); output the loss (L).
 #[derive(Clone, Copy, Debug)]

@@ -12,6 +12,9 @@ mod reference;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs table (V, C) and ids (any shape S, i32, in 0..V); output y (S, C).
 #[derive(Clone, Copy, Debug)]
 pub struct Embedding {

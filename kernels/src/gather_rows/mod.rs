@@ -12,6 +12,9 @@ mod reference;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs index (M, i32, in -1..N1+..+Nn), then sources (N1, C), ..., (Nn, C); output y (M, C).
 #[derive(Clone, Copy, Debug)]
 pub struct GatherRows;

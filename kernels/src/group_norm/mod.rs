@@ -16,6 +16,9 @@ use crate::activation::Activation;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Tensor};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs x (B, ..., C), w (C), b (C); output y as x.
 #[derive(Clone, Copy, Debug)]
 pub struct GroupNorm {

@@ -12,6 +12,9 @@ mod reference;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Input x (..., C); output y (..., C).
 #[derive(Clone, Copy, Debug)]
 pub struct L2Normalize;

@@ -10,8 +10,8 @@ fn case(name: &str, rows: &[usize], c: usize, eps: f64) -> Case {
         LayerNorm { eps },
         vec![
             Input::new("x", &x, Values::Normal(2.0)),
-            Input::new("w", &[c], Values::Normal(1.0)),
-            Input::new("b", &[c], Values::Normal(1.0)),
+            Input::new("w", &[c], Values::Normal(1.0)).in_f32(),
+            Input::new("b", &[c], Values::Normal(1.0)).in_f32(),
         ],
     )
 }

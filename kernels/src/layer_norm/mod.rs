@@ -8,10 +8,13 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 
+pub use cuda::KERNELS;
+
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor};
+use crate::{DType, Device, Tensor};
 
 /// Inputs x (..., C), w (C), b (C); output y (..., C).
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +42,11 @@ impl Op for LayerNorm {
             );
         }
         let mut y = Tensor::empty(x.shape(), x.dtype(), cx.device);
-        let mut statistics = Tensor::empty(&[x.rows(), 2], x.dtype(), cx.device); // (mean, rstd) a row
+        let mut statistics = Tensor::empty(&[x.rows(), 2], x.dtype().statistics(), cx.device); // (mean, rstd) a row
         match x.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                cuda::forward(cuda, &mut y, &mut statistics, x, w, b, self.eps as f32);
+            }
             DType::F32 => cpu::forward(
                 y.as_mut_slice(),
                 statistics.as_mut_slice(),
@@ -62,10 +68,11 @@ impl Op for LayerNorm {
         Outputs::one(y, Saved::tensors([x, w, &statistics]))
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([x, w, statistics], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
         let [dx, dw, db] = grads else { panic!("layer_norm: three gradients") };
         match x.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => cuda::backward(cuda, dx, dw, db, dy, x, w, statistics),
             DType::F32 => {
                 cpu::backward(dx, dw, db, dy.as_slice(), x.as_slice(), w.as_slice(), statistics.as_slice());
             }

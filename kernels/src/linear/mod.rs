@@ -14,6 +14,9 @@ use crate::activation::Activation;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Tensor};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs x (..., I), w (O, I), b (O); output y (..., O).
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {

@@ -14,6 +14,9 @@ mod reference;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Tensor};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Input x (B, H, W, C); output y (B, OH, OW, C) with OH = (H + 2 p - k) / s + 1.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool {

@@ -12,6 +12,9 @@ mod reference;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs x (N, C), index (K, i32, in 0..N), offsets (M + 1, i32, ascending, in 0..=K); output y (M, C).
 #[derive(Clone, Copy, Debug)]
 pub struct MeanRows;

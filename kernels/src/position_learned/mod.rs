@@ -14,6 +14,9 @@ use std::sync::Arc;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs row_embed (R, C/2) and col_embed (R, C/2); output y (sum of h w, C): the cells of feature maps, row-major, one
 /// map after the other.
 #[derive(Clone, Debug)]

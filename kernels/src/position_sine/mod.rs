@@ -15,6 +15,9 @@ use crate::{Device, Tensor};
 const TEMPERATURE: f64 = 10_000.0;
 const EPS: f32 = 1e-6;
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Encodings of the cells of feature maps of (h, w) `sizes`, row-major, one map after the other: (sum of h w, channels),
 /// f32. `channels` is a multiple of 4.
 #[track_caller]

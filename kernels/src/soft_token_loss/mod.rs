@@ -21,6 +21,9 @@ use crate::matching::matched_pairs;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Real, Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs logits (L, B, Q, K), positive_map (T, K), matches (L, T) i32, image_of_target (T) i32, num_boxes (1); outputs
 /// the loss (L) and the cardinality error (L), whose gradient is ignored.
 #[derive(Clone, Copy, Debug)]

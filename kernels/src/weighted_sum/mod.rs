@@ -10,6 +10,9 @@ mod reference;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Tensor, dispatch_real};
 
+/// Kernels for GPUs: none yet.
+pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+
 /// Inputs x_i of any shapes; output y ().
 #[derive(Clone, Debug)]
 pub struct WeightedSum {

@@ -1,0 +1,35 @@
+// Philox-4x32-10 (Salmon et al., SC 2011), the numbers of philox.rs.
+#pragma once
+
+// A stream of random numbers. Its number is `stream` behind the one at `base` (the step record's), if there is one.
+struct Philox {
+    unsigned long long seed, stream;
+    const unsigned long long* base;
+};
+
+__device__ inline uint4 philox_block(const Philox& philox, unsigned long long index) {
+    unsigned long long stream = philox.stream + (philox.base ? *philox.base : 0);
+    uint4 c = {static_cast<unsigned>(index), static_cast<unsigned>(index >> 32), static_cast<unsigned>(stream),
+               static_cast<unsigned>(stream >> 32)};
+    unsigned k0 = static_cast<unsigned>(philox.seed), k1 = static_cast<unsigned>(philox.seed >> 32);
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        unsigned low0 = c.x * 0xD2511F53u, high0 = __umulhi(c.x, 0xD2511F53u);
+        unsigned low1 = c.z * 0xCD9E8D57u, high1 = __umulhi(c.z, 0xCD9E8D57u);
+        c = {high1 ^ c.y ^ k0, low1, high0 ^ c.w ^ k1, low0};
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    return c;
+}
+
+// The factor of an element under inverted dropout, from its random word: 0 with probability p, else 1 / (1 - p).
+__device__ inline float keep_factor(unsigned word, float p) {
+    return static_cast<float>(word >> 8) / 16777216.0f < p ? 0.0f : 1.0f / (1.0f - p);
+}
+
+// The factor of element `index`; four elements share a block.
+__device__ inline float keep(const Philox& philox, unsigned long long index, float p) {
+    uint4 block = philox_block(philox, index / 4);
+    unsigned words[4] = {block.x, block.y, block.z, block.w};
+    return keep_factor(words[index % 4], p);
+}

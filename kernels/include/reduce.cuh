@@ -1,0 +1,35 @@
+// Sums and maxima over a warp and over a block. Every thread gets the result.
+#pragma once
+
+constexpr unsigned ALL_LANES = 0xffffffff;
+
+__device__ inline float warp_sum(float x) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(ALL_LANES, x, step);
+    return x;
+}
+__device__ inline float warp_max(float x) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, step));
+    return x;
+}
+
+// Of a block of whole warps, at most 32 of them; all its threads call it.
+__device__ inline float block_sum(float x) {
+    __shared__ float sums[32];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    x = warp_sum(x);
+    __syncthreads(); // the sums of an earlier call are used up
+    if (lane == 0) sums[warp] = x;
+    __syncthreads();
+    return warp_sum(lane < warps ? sums[lane] : 0.0f);
+}
+__device__ inline float block_max(float x) {
+    __shared__ float maxima[32];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    x = warp_max(x);
+    __syncthreads();
+    if (lane == 0) maxima[warp] = x;
+    __syncthreads();
+    return warp_max(maxima[lane < warps ? lane : 0]);
+}

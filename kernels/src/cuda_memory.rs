@@ -1,0 +1,193 @@
+//! Device memory: one driver allocation a tensor, or one arena for all.
+//!
+//! Memory is handed out and taken back in the order of the host, and used in the order of the compute stream, which is the
+//! same: what is freed may be handed out again at once.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use cudarc::driver::{result, sys};
+
+/// How device memory is allocated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Alloc {
+    /// Pieces of large allocations that are kept: a step allocates nothing after the first of its shape.
+    #[default]
+    Arena,
+    /// One driver allocation a tensor, freed at its last use: every bound is the driver's, so that checkers see it.
+    Each,
+}
+
+impl std::str::FromStr for Alloc {
+    type Err = anyhow::Error;
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "arena" => Ok(Alloc::Arena),
+            "each" => Ok(Alloc::Each),
+            _ => anyhow::bail!("--alloc is {s:?}, expected arena or each"),
+        }
+    }
+}
+
+/// What a tensor's memory is for, as reports call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// Parameters, their compute copies, moments and averages.
+    State,
+    /// Everything that a step makes: activations, gradients, workspaces.
+    Step,
+}
+
+/// Bytes by category.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Parameters, moments, averages.
+    pub state: usize,
+    /// Activations, gradients, workspaces, now.
+    pub step: usize,
+    /// The most that a step had.
+    pub step_peak: usize,
+    /// What the driver gave.
+    pub reserved: usize,
+}
+
+/// Granularity and alignment of pieces.
+const ALIGNMENT: usize = 256;
+
+/// The least that the arena asks of the driver.
+const CHUNK: usize = 8 << 20;
+
+pub(crate) struct Allocator {
+    kind: Alloc,
+    pub(crate) usage: Usage,
+    /// The arena's free pieces: address to size. Neighbours of one allocation are merged.
+    free: BTreeMap<u64, usize>,
+    /// The driver's allocations: address to size.
+    chunks: BTreeMap<u64, usize>,
+}
+
+impl Allocator {
+    pub(crate) fn new(kind: Alloc) -> Self {
+        Allocator { kind, usage: Usage::default(), free: BTreeMap::new(), chunks: BTreeMap::new() }
+    }
+
+    /// The address of `bytes` bytes.
+    pub(crate) fn allocate(
+        &mut self,
+        bytes: usize,
+        category: Category,
+        stream: sys::CUstream,
+    ) -> Result<u64, result::DriverError> {
+        let bytes = self.granted(bytes);
+        let address = match self.kind {
+            Alloc::Each => self.reserve(bytes, stream)?,
+            Alloc::Arena => self.piece(bytes, stream)?,
+        };
+        match category {
+            Category::State => self.usage.state += bytes,
+            Category::Step => {
+                self.usage.step += bytes;
+                self.usage.step_peak = self.usage.step_peak.max(self.usage.step);
+            }
+        }
+        Ok(address)
+    }
+
+    /// Takes back what [`Self::allocate`] gave for the same arguments.
+    pub(crate) fn free(
+        &mut self,
+        address: u64,
+        bytes: usize,
+        category: Category,
+        stream: sys::CUstream,
+    ) -> Result<(), result::DriverError> {
+        let bytes = self.granted(bytes);
+        match category {
+            Category::State => self.usage.state -= bytes,
+            Category::Step => self.usage.step -= bytes,
+        }
+        match self.kind {
+            Alloc::Each => self.release(address, bytes, stream),
+            Alloc::Arena => {
+                self.put_back(address, bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives back to the driver what is free of the arena.
+    pub(crate) fn trim(&mut self, stream: sys::CUstream) -> Result<(), result::DriverError> {
+        let unused: Vec<(u64, usize)> =
+            self.chunks.iter().map(|(&a, &n)| (a, n)).filter(|(a, n)| self.free.get(a) == Some(n)).collect();
+        for (address, bytes) in unused {
+            self.free.remove(&address);
+            self.chunks.remove(&address);
+            self.release(address, bytes, stream)?;
+        }
+        Ok(())
+    }
+
+    fn granted(&self, bytes: usize) -> usize {
+        match self.kind {
+            Alloc::Each => bytes.max(1),
+            Alloc::Arena => bytes.max(1).next_multiple_of(ALIGNMENT),
+        }
+    }
+
+    /// The smallest free piece that is large enough, or a new chunk's beginning.
+    fn piece(&mut self, bytes: usize, stream: sys::CUstream) -> Result<u64, result::DriverError> {
+        let fits = self.free.iter().filter(|(_, n)| **n >= bytes);
+        let best = fits.min_by_key(|(_, n)| **n).map(|(&address, &size)| (address, size));
+        let (address, size) = match best {
+            Some(piece) => piece,
+            None => {
+                // The arena grows by an eighth at least, so that its growth ends soon.
+                let size = bytes.max(CHUNK).max(self.usage.reserved / 8).next_multiple_of(ALIGNMENT);
+                // If that is more than there is, what is needed may fit still.
+                let (address, size) = match self.reserve(size, stream) {
+                    Ok(address) => (address, size),
+                    Err(_) => (self.reserve(bytes, stream)?, bytes),
+                };
+                self.chunks.insert(address, size);
+                (address, size)
+            }
+        };
+        self.free.remove(&address);
+        if size > bytes {
+            self.free.insert(address + bytes as u64, size - bytes);
+        }
+        Ok(address)
+    }
+
+    fn put_back(&mut self, address: u64, bytes: usize) {
+        let (mut start, mut size) = (address, bytes);
+        // Chunks that happen to touch stay apart: a piece across both could not be given back.
+        if let Some((&before, &n)) = self.free.range(..address).next_back()
+            && before + n as u64 == address
+            && !self.chunks.contains_key(&address)
+        {
+            self.free.remove(&before);
+            (start, size) = (before, n + size);
+        }
+        let end = address + bytes as u64;
+        if !self.chunks.contains_key(&end)
+            && let Some(n) = self.free.remove(&end)
+        {
+            size += n;
+        }
+        self.free.insert(start, size);
+    }
+
+    fn reserve(&mut self, bytes: usize, stream: sys::CUstream) -> Result<u64, result::DriverError> {
+        // SAFETY: the stream is alive as long as the device that owns this allocator.
+        let address = unsafe { result::malloc_async(stream, bytes) }?;
+        self.usage.reserved += bytes;
+        Ok(address)
+    }
+
+    fn release(&mut self, address: u64, bytes: usize, stream: sys::CUstream) -> Result<(), result::DriverError> {
+        self.usage.reserved -= bytes;
+        // SAFETY: `reserve` made it, and nothing enqueued later uses it.
+        unsafe { result::free_async(address, stream) }
+    }
+}

@@ -1,0 +1,34 @@
+//! Kernels for GPUs, on the simulator: under all of its checks, with one driver allocation a tensor. With `MDETR_GPU` set
+//! to a number, on that GPU instead.
+
+mod conformance;
+#[path = "../../simulator/tests/common/process.rs"]
+mod process;
+
+use mdetr_kernels::cuda::Cuda;
+use mdetr_kernels::cuda_memory::Alloc;
+
+/// Set to a GPU's number to run on it.
+const GPU: &str = "MDETR_GPU";
+
+/// Runs the body of the test `name` on a device of its own; nothing must be found, and nothing be left.
+fn on_gpu(name: &str, body: impl FnOnce(&'static Cuda)) {
+    if let Some(ordinal) = std::env::var_os(GPU) {
+        let ordinal = ordinal.to_str().and_then(|n| n.parse().ok()).expect("MDETR_GPU is a GPU's number");
+        let cuda = Cuda::open(ordinal, Alloc::Each).unwrap();
+        body(cuda);
+        return cuda.synchronize().unwrap();
+    }
+    let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/kernels");
+    let report = process::simulated(name, &[("MDETR_CACHE", cache)], || {
+        let cuda = Cuda::open(0, Alloc::Each).unwrap();
+        body(cuda);
+        cuda.synchronize().unwrap();
+    });
+    report.iter().for_each(process::Report::assert_clean);
+}
+
+/// Whether this is real hardware, which is fast.
+fn is_real() -> bool {
+    std::env::var_os(GPU).is_some()
+}
