@@ -26,6 +26,7 @@ ops!(
     attention,
     box_loss,
     caption_contrastive_loss,
+    cast,
     contrastive_align_loss,
     conv2d,
     dropout,

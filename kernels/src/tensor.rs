@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::buffer::{self, Buffer};
 use crate::device::Device;
 use crate::dtype::{DType, Element};
+use crate::rounding;
 
 /// A shared, immutable array. Cloning and reshaping share the storage; writing needs the only handle.
 #[derive(Clone)]
@@ -154,20 +155,8 @@ impl Tensor {
 
     /// A copy with every element rounded to `dtype`.
     pub fn to_dtype(&self, dtype: DType) -> Self {
-        let values = self.to_f64_vec();
         let mut out = Tensor::empty(&self.shape, dtype, self.device);
-        fn fill<T: Element>(out: &mut Tensor, values: &[f64]) {
-            for (o, &v) in out.as_mut_slice::<T>().iter_mut().zip(values) {
-                *o = T::from_f64(v);
-            }
-        }
-        match dtype {
-            DType::F32 => fill::<f32>(&mut out, &values),
-            DType::F64 => fill::<f64>(&mut out, &values),
-            DType::F16 => fill::<half::f16>(&mut out, &values),
-            DType::BF16 => fill::<half::bf16>(&mut out, &values),
-            DType::I32 => fill::<i32>(&mut out, &values),
-        }
+        rounding::convert(&mut out, self);
         out
     }
 

@@ -24,7 +24,7 @@ fn backward(case: &Case, dtype: DType, before: Option<f64>, skip: Option<usize>)
         .map(|(i, y)| {
             let philox = Philox { seed: case.seed, stream: 100 + i as u64 };
             let values: Vec<f64> = (0..y.len()).map(|j| f64::from(philox.uniform(j as u64)) - 0.5).collect();
-            let grad = Tensor::from_slice(&values, y.shape(), Device::Cpu).to_dtype(DType::F32).to_dtype(dtype);
+            let grad = Tensor::from_slice(&values, y.shape(), Device::Cpu).to_dtype(DType::F32).to_dtype(y.dtype());
             y.dtype().is_float().then_some(grad)
         })
         .collect();
