@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use mdetr_kernels::op::{Cx, GradSlot, Op, Pass, Saved};
-use mdetr_kernels::{DType, Device, Precision, Tensor};
+use mdetr_kernels::{DType, Device, Precision, Tensor, rounding};
 
 use crate::parameter::{ParameterId, Parameters};
 use crate::profile::Profile;
@@ -244,7 +244,7 @@ impl<'p> Tape<'p> {
         let outputs = self.timed(&op, Pass::Forward, &values, || {
             let cx = &mut *self.cx.borrow_mut();
             cx.saving = needs_grad;
-            op.forward(cx, &values)
+            rounding::forward(&op, cx, &values)
         });
         let ids: Vec<usize> =
             outputs.tensors.iter().map(|t| self.push_var(t, needs_grad && t.dtype().is_float(), None)).collect();
@@ -342,7 +342,8 @@ impl<'p> Tape<'p> {
             targets.iter_mut().map(|t| t.as_mut().map_or(GradSlot::Skip, Target::slot)).collect();
         let grad_outs: Vec<Option<&Tensor>> = grad_outs.iter().map(Option::as_ref).collect();
         self.timed(&*node.op, Pass::Backward, &[], || {
-            node.op.backward(&mut self.cx.borrow_mut(), node.saved, &grad_outs, &mut slots);
+            let cx = &mut *self.cx.borrow_mut();
+            rounding::backward(&*node.op, cx, node.saved, &grad_outs, &mut slots);
         });
         drop(slots);
         for target in targets.into_iter().flatten() {

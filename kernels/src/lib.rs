@@ -17,12 +17,12 @@ pub mod philox;
 pub mod precision;
 pub mod reduce;
 pub mod registry;
+pub mod rounding;
 pub mod segments;
 pub mod simd;
 pub mod tensor;
 
 mod buffer;
-mod rounding;
 
 pub mod adamw;
 pub mod add;

@@ -43,6 +43,10 @@ ops!(
     weighted_sum
 );
 
+/// Ops that read and write half types on the CPU by code of their own: `cast` is about nothing else, and `conv2d` rounds the
+/// product of weight and scale. [`crate::rounding`] does it for all others.
+pub const ROUND_THEMSELVES: &[&str] = &["cast", "conv2d"];
+
 /// Ops without a gradient, plain functions that no tape records: `assignment` chooses indices, which are piecewise
 /// constant; `adamw` changes parameters; `position_sine` depends on sizes alone.
 pub const NOT_DIFFERENTIABLE: &[&str] = &["adamw", "assignment", "position_sine"];

@@ -5,9 +5,90 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::op::GradSlot;
+use crate::op::{Cx, GradSlot, Op, Outputs, Saved};
+use crate::registry::ROUND_THEMSELVES;
 use crate::simd::BLOCK;
-use crate::{DType, Element, Tensor};
+use crate::{DType, Device, Element, Tensor};
+
+/// An op's forward. On the CPU, where kernels compute in f32, half inputs are widened, and float outputs are rounded to the
+/// type of the first float input, which is theirs on a GPU too. What is saved is what the op saves: f32.
+#[track_caller]
+pub fn forward(op: &dyn Op, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
+    let rounds = inputs.iter().any(|x| is_half(x.dtype())) && is_emulated(op, cx);
+    if rounds { forward_in_f32(op, cx, inputs) } else { op.forward(cx, inputs) }
+}
+
+/// An op's backward. On the CPU half gradients are widened, and gradients of half inputs are rounded once, after an addition
+/// in f32 to what their slot holds.
+pub fn backward(op: &dyn Op, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    let half_out = grad_outs.iter().flatten().any(|grad| is_half(grad.dtype()));
+    let rounds = (half_out || grads.iter().any(|slot| half_shape(slot).is_some())) && is_emulated(op, cx);
+    if rounds {
+        backward_in_f32(op, cx, saved, grad_outs, grads);
+    } else {
+        op.backward(cx, saved, grad_outs, grads);
+    }
+}
+
+fn is_emulated(op: &dyn Op, cx: &Cx) -> bool {
+    matches!(cx.device, Device::Cpu) && !ROUND_THEMSELVES.contains(&op.name())
+}
+
+fn is_half(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// The shape of a gradient that is wanted in a half type.
+fn half_shape<'a>(slot: &'a GradSlot) -> Option<&'a [usize]> {
+    match slot {
+        GradSlot::Write(target) | GradSlot::Accumulate(target) if is_half(target.dtype()) => Some(target.shape()),
+        _ => None,
+    }
+}
+
+/// [`forward`] of an op that has only f32 kernels.
+#[track_caller]
+pub(crate) fn forward_in_f32(op: &dyn Op, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
+    let dtype = inputs.iter().map(|x| x.dtype()).find(|dtype| dtype.is_float()).expect("a half input is float");
+    let wide: Vec<Tensor> = inputs.iter().map(|x| widened(x)).collect();
+    let mut outputs = op.forward(cx, &wide.iter().collect::<Vec<_>>());
+    if is_half(dtype) {
+        for y in outputs.tensors.iter_mut().filter(|y| y.dtype() == DType::F32) {
+            *y = y.to_dtype(dtype);
+        }
+    }
+    outputs
+}
+
+/// [`backward`] of an op that has only f32 kernels.
+pub(crate) fn backward_in_f32(
+    op: &dyn Op,
+    cx: &mut Cx,
+    saved: Saved,
+    grad_outs: &[Option<&Tensor>],
+    grads: &mut [GradSlot],
+) {
+    let wide: Vec<Option<Tensor>> = grad_outs.iter().map(|grad| grad.map(widened)).collect();
+    let own = |slot: &GradSlot| half_shape(slot).map(|shape| Tensor::empty(shape, DType::F32, cx.device));
+    let mut own: Vec<Option<Tensor>> = grads.iter().map(own).collect();
+    let mut slots: Vec<GradSlot> = Vec::new();
+    for (slot, own) in grads.iter_mut().zip(&mut own) {
+        slots.push(match own {
+            Some(grad) => GradSlot::Write(grad.view_mut()),
+            None => std::mem::replace(slot, GradSlot::Skip),
+        });
+    }
+    op.backward(cx, saved, &wide.iter().map(Option::as_ref).collect::<Vec<_>>(), &mut slots);
+    drop(slots);
+    for (slot, grad) in grads.iter_mut().zip(&own) {
+        grad.iter().for_each(|grad| store(slot, grad));
+    }
+}
+
+/// f32 for half types; everything else as it is.
+fn widened(x: &Tensor) -> Tensor {
+    if is_half(x.dtype()) { x.to_dtype(DType::F32) } else { x.clone() }
+}
 
 /// Binds `$t` to the Rust type of a dtype.
 macro_rules! with_element {
@@ -49,14 +130,34 @@ pub(crate) fn store(slot: &mut GradSlot, grad: &Tensor) {
         GradSlot::Write(target) => (target, false),
         GradSlot::Accumulate(target) => (target, true),
     };
-    with_element!(target.dtype(), T => with_element!(grad.dtype(), G => {
-        blocks(target.as_mut_slice::<T>(), grad.as_slice::<G>(), |out, grad| {
-            for (out, grad) in out.iter_mut().zip(grad) {
-                let before = if accumulate { out.to_f64() } else { 0.0 };
-                *out = T::from_f64(before + grad.to_f64());
-            }
-        })
-    }));
+    let wide = widened(grad);
+    match (wide.dtype(), target.dtype()) {
+        (DType::F32, DType::F16) => store_half(target.as_mut_slice::<f16>(), wide.as_slice(), accumulate),
+        (DType::F32, DType::BF16) => store_half(target.as_mut_slice::<bf16>(), wide.as_slice(), accumulate),
+        (from, to) => with_element!(from, G => with_element!(to, T => {
+            blocks(target.as_mut_slice::<T>(), wide.as_slice::<G>(), |out, grad| {
+                for (out, grad) in out.iter_mut().zip(grad) {
+                    let before = if accumulate { out.to_f64() } else { 0.0 };
+                    *out = T::from_f64(before + grad.to_f64());
+                }
+            })
+        })),
+    }
+}
+
+fn store_half<T: Element>(out: &mut [T], grad: &[f32], accumulate: bool)
+where
+    [T]: HalfFloatSliceExt,
+{
+    if !accumulate {
+        return blocks(out, grad, narrow);
+    }
+    blocks(out, grad, |out, grad| {
+        let mut sum = vec![0.0; out.len()];
+        widen(&mut sum, out);
+        sum.iter_mut().zip(grad).for_each(|(sum, grad)| *sum += grad);
+        narrow(out, &sum);
+    });
 }
 
 fn narrow<T>(out: &mut [T], x: &[f32])
