@@ -15,7 +15,8 @@ use cudarc::driver::{CudaContext, CudaStream, result, sys};
 use crate::cuda_memory::{Alloc, Allocator, Category, Usage};
 use crate::kernel_source::KernelSource;
 use crate::launch::Modules;
-use crate::staging::Staging;
+use crate::prefetch::Places;
+use crate::staging::{Pinned, Staging};
 
 /// An open GPU.
 pub struct Cuda {
@@ -30,6 +31,9 @@ pub struct Cuda {
     pub(crate) modules: Mutex<Modules>,
     choices: Mutex<HashMap<String, String>>,
     pub(crate) staging: Mutex<Staging>,
+    pub(crate) places: Mutex<Places>,
+    /// Pinned memory for results, not in use.
+    pub(crate) read_backs: Mutex<Vec<Pinned>>,
     error: Mutex<Option<String>>,
     has_failed: AtomicBool,
 }
@@ -64,6 +68,8 @@ impl Cuda {
             modules: Mutex::default(),
             choices: Mutex::default(),
             staging: Mutex::default(),
+            places: Mutex::default(),
+            read_backs: Mutex::default(),
             error: Mutex::default(),
             has_failed: AtomicBool::new(false),
         };

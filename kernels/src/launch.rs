@@ -16,21 +16,26 @@ use crate::{DType, nvrtc};
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
     /// Its bytes, little-endian, as many as its type has.
-    words: [u64; 3],
+    words: [u64; 4],
 }
 
 impl Arg {
     /// A pointer that kernels take for "not there".
-    pub const NULL: Arg = Arg { words: [0; 3] };
+    pub const NULL: Arg = Arg { words: [0; 4] };
 
     /// `struct Philox` of `philox.cuh`: a stream counted from the number at a device address (0: from nothing); zeros where
     /// nothing is drawn.
     pub fn philox(philox: Option<Philox>, base: u64) -> Self {
-        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base] })
+        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base, 0] })
+    }
+
+    /// A struct of up to eight 32-bit members.
+    pub fn words(words: [u32; 8]) -> Self {
+        Arg { words: bytemuck::cast(words) }
     }
 
     fn word(word: u64) -> Self {
-        Arg { words: [word, 0, 0] }
+        Arg { words: [word, 0, 0, 0] }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod nvrtc;
 pub mod op;
 pub mod philox;
 pub mod precision;
+pub mod prefetch;
 pub mod reduce;
 pub mod registry;
 pub mod rounding;

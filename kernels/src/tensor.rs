@@ -200,6 +200,24 @@ impl Tensor {
         self.device_address()
     }
 
+    /// The bytes of a host tensor.
+    #[track_caller]
+    pub(crate) fn host_bytes(&self) -> &[u8] {
+        &self.storage.host().bytes()[self.byte_range()]
+    }
+
+    /// Part of the storage as another tensor, from a byte on that both types allow.
+    #[track_caller]
+    pub(crate) fn reinterpret(&self, byte_offset: usize, shape: &[usize], dtype: DType) -> Self {
+        let start = self.byte_range().start + byte_offset;
+        let bytes = shape.iter().product::<usize>() * dtype.size();
+        assert!(
+            start.is_multiple_of(dtype.size()) && start + bytes <= self.byte_range().end,
+            "reinterpret: {dtype:?} {shape:?} from byte {byte_offset} of {self:?}"
+        );
+        Tensor { offset: start / dtype.size(), shape: shape.to_vec(), dtype, ..self.clone() }
+    }
+
     /// A copy on a device; the same storage if it is there already. To the host it waits.
     pub fn to_device(&self, device: Device) -> Self {
         if device == self.device {
@@ -208,7 +226,7 @@ impl Tensor {
         let mut copy = Tensor::empty(&self.shape, self.dtype, device);
         match (self.device, device) {
             (Device::Cpu, Device::Cuda(cuda)) => {
-                cuda.upload(copy.device_address(), &self.storage.host().bytes()[self.byte_range()]);
+                cuda.upload(copy.device_address(), self.host_bytes());
             }
             (Device::Cuda(cuda), Device::Cpu) => {
                 let range = copy.byte_range();

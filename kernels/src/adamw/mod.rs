@@ -10,15 +10,15 @@
 //! ```
 
 mod cpu;
+mod cuda;
 mod reference;
+
+pub use cuda::{DeviceGradient, DeviceState, DeviceUpdate, KERNELS, STATUS_WORDS, step_on_device};
 
 use rayon::prelude::*;
 
 use crate::simd::{BLOCK, vectorized};
 use crate::{DType, Element, Tensor, dispatch_real};
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
 
 /// What all parameters share.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,7 +1,9 @@
 //! Kernels for GPUs, on the simulator: under all of its checks, with one driver allocation a tensor. With `MDETR_GPU` set
 //! to a number, on that GPU instead.
 
+mod adamw;
 mod conformance;
+mod memory;
 #[path = "../../simulator/tests/common/process.rs"]
 mod process;
 

@@ -1,0 +1,152 @@
+// One optimizer step over all parameters: squared norm of the gradients, what follows from it, the update itself.
+// A block takes 4096 elements of one parameter; all parameters of the model are in one launch. Gradients are float, f16 or
+// bf16, times the loss scale; everything is computed in float. Equal inputs give equal bits.
+
+#include "dtype.cuh"
+#include "reduce.cuh"
+
+constexpr int CHUNK = 4096, THREADS = 256;
+
+// A parameter; null where there is no such thing.
+struct Update {
+    float* value;
+    void* copy; // of value, in the compute dtype
+    float *m, *v, *ema;
+    const void* grad;
+    int first_block, len;
+    int grad_type, copy_type; // 0 float, 1 f16, 2 bf16
+    int group, padding;
+};
+
+// What all parameters share; the learning rates are those of the step.
+struct Options {
+    float beta1, beta2, eps, max_norm, ema_decay, weight_decay; // max_norm 0: no clipping
+    int scales_loss, growth_interval;
+};
+
+// What lives on the device from step to step.
+struct State {
+    float loss_scale;
+    int good_steps; // since the scale changed or a step was skipped
+    int skipped;    // steps, in all
+    float factor;   // of this step's gradients: unscaling and clipping
+    int skips;      // whether this step is skipped
+};
+
+// What the host reads of a step, two steps later.
+struct Status {
+    float grad_norm, loss_scale; // the norm before clipping; the scale that this step had
+    int first_non_finite;        // the update whose gradient is not finite, or -1
+    int skipped;                 // steps so far
+};
+
+__device__ inline float load(const void* x, int type, int i) {
+    if (type == 1) return to_float(static_cast<const f16*>(x)[i]);
+    if (type == 2) return to_float(static_cast<const bf16*>(x)[i]);
+    return static_cast<const float*>(x)[i];
+}
+
+// The last update whose first block is not behind `block`.
+__device__ inline int update_of_block(const Update* updates, int count, int block) {
+    int low = 0, high = count - 1;
+    while (low < high) {
+        int middle = (low + high + 1) / 2;
+        if (updates[middle].first_block <= block) low = middle;
+        else high = middle - 1;
+    }
+    return low;
+}
+
+//@ adamw_norm blocks: grid blocks; block 256; registers 40
+extern "C" __global__ void __launch_bounds__(THREADS)
+    adamw_norm_blocks(double* squares, const Update* updates, int count) {
+    const Update& update = updates[update_of_block(updates, count, blockIdx.x)];
+    float sum = 0.0f;
+    if (update.grad) {
+        int start = (blockIdx.x - update.first_block) * CHUNK, end = min(update.len, start + CHUNK);
+        for (int i = start + threadIdx.x; i < end; i += THREADS) {
+            float g = load(update.grad, update.grad_type, i);
+            sum += g * g;
+        }
+    }
+    // A thread's 16 squares are summed in float, threads and blocks in double.
+    __shared__ double sums[THREADS];
+    sums[threadIdx.x] = sum;
+    for (int step = THREADS / 2; step > 0; step /= 2) {
+        __syncthreads();
+        if (threadIdx.x < step) sums[threadIdx.x] += sums[threadIdx.x + step];
+    }
+    if (threadIdx.x == 0) squares[blockIdx.x] = sums[0];
+}
+
+// Norm, clipping, loss scale, whether to skip, bias corrections (count, 2): one block, everything in a fixed order.
+//@ adamw_finish block: grid 1; block 256; registers 80
+extern "C" __global__ void __launch_bounds__(THREADS)
+    adamw_finish_block(State* state, Status* status, int* steps, float2* corrections, const double* squares,
+                       const Update* updates, Options options, int count, int blocks) {
+    __shared__ double sums[THREADS];
+    __shared__ int first[THREADS];
+    double sum = 0.0;
+    int bad = blocks;
+    for (int i = threadIdx.x; i < blocks; i += THREADS) {
+        if (!isfinite(squares[i])) bad = min(bad, i);
+        sum += squares[i];
+    }
+    sums[threadIdx.x] = sum, first[threadIdx.x] = bad;
+    for (int step = THREADS / 2; step > 0; step /= 2) {
+        __syncthreads();
+        if (threadIdx.x < step) {
+            sums[threadIdx.x] += sums[threadIdx.x + step];
+            first[threadIdx.x] = min(first[threadIdx.x], first[threadIdx.x + step]);
+        }
+    }
+    __syncthreads();
+    bool skips = first[0] < blocks || !isfinite(sums[0]);
+    for (int i = threadIdx.x; i < count; i += THREADS) {
+        if (!updates[i].grad || skips) continue;
+        int t = steps[i] + 1;
+        steps[i] = t;
+        corrections[i] = {static_cast<float>(1.0 - pow(static_cast<double>(options.beta1), t)),
+                          static_cast<float>(1.0 - pow(static_cast<double>(options.beta2), t))};
+    }
+    if (threadIdx.x > 0) return;
+    float scale = state->loss_scale, norm = static_cast<float>(sqrt(sums[0])) / scale;
+    float clip = options.max_norm > 0.0f ? fminf(1.0f, options.max_norm / (norm + 1e-6f)) : 1.0f;
+    state->skips = skips;
+    state->factor = clip / scale;
+    if (skips) state->skipped++;
+    if (options.scales_loss) {
+        state->good_steps = skips ? 0 : state->good_steps + 1;
+        if (skips) state->loss_scale = scale * 0.5f;
+        if (state->good_steps == options.growth_interval) state->loss_scale = scale * 2.0f, state->good_steps = 0;
+    }
+    int at = first[0] < blocks ? update_of_block(updates, count, first[0]) : -1;
+    *status = {norm, scale, at, state->skipped};
+}
+
+//@ adamw_update blocks: grid blocks; block 256; registers 64
+extern "C" __global__ void __launch_bounds__(THREADS)
+    adamw_update_blocks(const Update* updates, const State* state, const float2* corrections, const float* rates,
+                        Options options, int count) {
+    if (state->skips) return;
+    int at = update_of_block(updates, count, blockIdx.x);
+    const Update update = updates[at];
+    int start = (blockIdx.x - update.first_block) * CHUNK, end = min(update.len, start + CHUNK);
+    float lr = rates[update.group], factor = state->factor;
+    float2 correction = update.grad ? corrections[at] : float2{1.0f, 1.0f};
+    for (int i = start + threadIdx.x; i < end; i += THREADS) {
+        float value = update.value[i];
+        if (update.grad) {
+            float g = load(update.grad, update.grad_type, i) * factor;
+            float m = options.beta1 * update.m[i] + (1.0f - options.beta1) * g;
+            float v = options.beta2 * update.v[i] + (1.0f - options.beta2) * g * g;
+            update.m[i] = m, update.v[i] = v;
+            value = value * (1.0f - lr * options.weight_decay) -
+                    lr * (m / correction.x) / (sqrtf(v / correction.y) + options.eps);
+            update.value[i] = value;
+            if (update.copy_type == 1) static_cast<f16*>(update.copy)[i] = from_float<f16>(value);
+            if (update.copy_type == 2) static_cast<bf16*>(update.copy)[i] = from_float<bf16>(value);
+        }
+        if (update.ema) update.ema[i] = options.ema_decay * update.ema[i] + (1.0f - options.ema_decay) * value;
+    }
+}

@@ -1,0 +1,71 @@
+//! Memory, uploads and downloads of a device.
+
+use mdetr_kernels::cuda::Cuda;
+use mdetr_kernels::cuda_memory::Alloc;
+use mdetr_kernels::{DType, Device, Tensor};
+
+use crate::process::{self, Report};
+
+fn numbers(n: usize, first: i32) -> Vec<i32> {
+    (first..).take(n).collect()
+}
+
+/// Uploads inside of steps, two batches on their way, results read two steps later: exact, in order, and nobody waits.
+fn steps(cuda: &'static Cuda) {
+    let device = Device::Cuda(cuda);
+    let batch = |step: i32| {
+        let shapes = [100 + 10 * (step as usize % 2), 3];
+        shapes.map(|n| Tensor::from_slice(&numbers(n, step), &[n], Device::Cpu))
+    };
+    let mut prefetched = cuda.prefetch(&batch(0)).unwrap();
+    let mut results = std::collections::VecDeque::new();
+    for step in 0..8 {
+        cuda.begin_step();
+        let next = cuda.prefetch(&batch(step + 1)).unwrap();
+        let received = cuda.receive(&prefetched);
+        let small = Tensor::from_slice(&[step as f32], &[1], device);
+        let mut y = Tensor::zeros(&[2], DType::F32, device);
+        y.zero();
+        let copies = received.iter().map(Tensor::copy).collect::<Vec<_>>();
+        cuda.consumed(std::mem::replace(&mut prefetched, next));
+        results.push_back((step, cuda.read_back(&small).unwrap(), copies));
+        cuda.end_step();
+        if results.len() > 2 {
+            let (step, read, copies) = results.pop_front().unwrap();
+            assert_eq!(cuda.wait_for(read).unwrap(), [step as f32]);
+            if step == 3 {
+                assert_eq!(copies[0].to_device(Device::Cpu).as_slice::<i32>(), numbers(110, 3));
+            }
+        }
+    }
+}
+
+fn run(name: &str, alloc: Alloc) -> Option<Report> {
+    process::simulated(name, &[], || {
+        let cuda = Cuda::open(0, alloc).unwrap();
+        steps(cuda);
+        cuda.synchronize().unwrap();
+    })
+}
+
+#[test]
+fn each_tensor_has_its_allocation() {
+    let Some(report) = run("memory::each_tensor_has_its_allocation", Alloc::Each) else { return };
+    assert!(report.success, "{}{}", report.stdout, report.stderr);
+}
+
+#[test]
+fn an_arena_allocates_in_the_first_steps_only() {
+    let Some(report) = run("memory::an_arena_allocates_in_the_first_steps_only", Alloc::Arena) else { return };
+    assert!(report.success, "{}{}", report.stdout, report.stderr);
+    assert!(report.json["allocations"]["count"].as_u64().unwrap() <= 2, "{}", report.json["allocations"]);
+}
+
+#[test]
+fn a_missing_driver_is_one_line() {
+    // Not on the simulator: where there is no driver, opening says so.
+    if std::env::var_os("LD_LIBRARY_PATH").is_none() && std::env::var_os(super::GPU).is_none() {
+        let error = Cuda::open(0, Alloc::Each).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(error.is_empty() || error.lines().count() == 1, "{error}");
+    }
+}
