@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mdetr_kernels::{DType, Precision, Tensor};
+use mdetr_kernels::{DType, Device, Precision, Tensor};
 
 /// An index into [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -145,6 +145,20 @@ impl Parameters {
             p.copy = None;
         }
         clone
+    }
+
+    /// Moves values and copies to a device. Buffers stay on the host: what is made of them there is small.
+    pub fn to_device(&mut self, device: Device) {
+        let make = |list: &mut [Parameter]| {
+            for p in list.iter_mut().filter(|p| !p.is_buffer) {
+                p.value = p.value.to_device(device);
+                p.copy = p.copy.as_ref().map(|copy| copy.to_device(device));
+            }
+        };
+        match device {
+            Device::Cpu => make(&mut self.list),
+            Device::Cuda(cuda) => cuda.allocating_state(|| make(&mut self.list)),
+        }
     }
 
     /// Makes the copies that a tape of this precision reads, of the master values as they are now.

@@ -292,8 +292,8 @@ impl<'p> Tape<'p> {
 
     /// The gradients of `scale` times a scalar, so that small ones are not zero in f16.
     pub fn backward_scaled(&self, loss: &Var, scale: f64) -> Gradients {
-        let seed = Tensor::from_slice(&[scale], loss.shape(), self.device()).to_dtype(loss.value.dtype());
-        self.backward_from(vec![(loss, seed)], |_, _| {})
+        let seed = Tensor::from_slice(&[scale], loss.shape(), Device::Cpu).to_dtype(loss.value.dtype());
+        self.backward_from(vec![(loss, seed.to_device(self.device()))], |_, _| {})
     }
 
     /// The gradients for given gradients of some variables. `on_ready` is called with each parameter as soon as its

@@ -47,9 +47,9 @@ impl Criterion {
         assign(
             outputs.logits.value(),
             outputs.boxes.value(),
-            &targets.positive_map.to_dtype(outputs.dtype()),
-            &targets.boxes.to_dtype(outputs.dtype()),
-            &targets.image_of_target,
+            constant(outputs, &targets.positive_map).value(),
+            constant(outputs, &targets.boxes).value(),
+            &targets.image_of_target.to_device(outputs.logits.tape().device()),
             weights,
         )
     }
@@ -62,12 +62,12 @@ impl Criterion {
     /// The losses under a given assignment (L, T).
     pub fn forward_with<'t>(&self, outputs: &Outputs<'t>, targets: &Targets, matches: Tensor) -> Losses<'t> {
         let tape = outputs.logits.tape();
-        let constant = |t: &Tensor| tape.constant(t.to_dtype(outputs.dtype()));
+        let constant = |t: &Tensor| constant(outputs, t);
         let num_boxes = targets.counts.iter().sum::<usize>().max(1);
         let matching = f::Matching {
             matches: &tape.constant(matches.clone()),
-            image_of_target: &tape.constant(targets.image_of_target.clone()),
-            num_boxes: &constant(&Tensor::from_slice(&[num_boxes as f64], &[1], tape.device())),
+            image_of_target: &tape.constant(targets.image_of_target.to_device(tape.device())),
+            num_boxes: &constant(&Tensor::from_slice(&[num_boxes as f32], &[1], tape.device())),
         };
         let c = &self.config;
         let (ce, cardinality) =
@@ -84,26 +84,29 @@ impl Criterion {
     }
 }
 
-impl Losses<'_> {
-    /// Every term under its published name: bare for the prediction, with `_i` for the earlier layer i.
-    pub fn named(&self) -> Vec<(String, f64)> {
-        let terms = [
-            ("loss_ce", Some(&self.ce)),
-            ("loss_bbox", Some(&self.bbox)),
-            ("loss_giou", Some(&self.giou)),
-            ("cardinality_error", Some(&self.cardinality)),
-            ("loss_contrastive_align", self.align.as_ref()),
+/// A target as the predictions are: on their device, in their type.
+fn constant<'t>(outputs: &Outputs<'t>, t: &Tensor) -> Var<'t> {
+    let tape = outputs.logits.tape();
+    f::cast(&tape.constant(t.to_device(tape.device())), outputs.dtype())
+}
+
+impl<'t> Losses<'t> {
+    /// The terms under their published names, (L) each.
+    pub fn terms(&self) -> Vec<(&'static str, &Var<'t>)> {
+        let mut terms = vec![
+            ("loss_ce", &self.ce),
+            ("loss_bbox", &self.bbox),
+            ("loss_giou", &self.giou),
+            ("cardinality_error", &self.cardinality),
         ];
-        let values: Vec<(&str, Vec<f64>)> =
-            terms.into_iter().filter_map(|(n, v)| Some((n, v?.value().to_f64_vec()))).collect();
-        let layers = self.ce.value().len();
-        let order = std::iter::once(layers - 1).chain(0..layers - 1);
-        order
-            .flat_map(|layer| {
-                let suffix = if layer == layers - 1 { String::new() } else { format!("_{layer}") };
-                values.iter().map(move |(name, v)| (format!("{name}{suffix}"), v[layer]))
-            })
-            .collect()
+        terms.extend(self.align.as_ref().map(|align| ("loss_contrastive_align", align)));
+        terms
+    }
+
+    /// Every term under its published name: bare for the prediction, with `_i` for the earlier layer i. From a GPU it waits.
+    pub fn named(&self) -> Vec<(String, f64)> {
+        let values = self.terms().into_iter().map(|(name, v)| (name, v.value().to_f64_vec()));
+        by_layer(&values.collect::<Vec<_>>())
     }
 
     /// For each image of a layer, (query, target) pairs in the order of the queries; targets count within their image.
@@ -124,4 +127,16 @@ impl Losses<'_> {
             })
             .collect()
     }
+}
+
+/// Values (L) of terms by layer, under the names of [`Losses::named`]: the prediction's first.
+pub fn by_layer(terms: &[(&'static str, Vec<f64>)]) -> Vec<(String, f64)> {
+    let layers = terms.first().map_or(0, |(_, v)| v.len());
+    let order = (0..layers).rev().take(1).chain(0..layers.saturating_sub(1));
+    order
+        .flat_map(|layer| {
+            let suffix = if layer + 1 == layers { String::new() } else { format!("_{layer}") };
+            terms.iter().map(move |(name, v)| (format!("{name}{suffix}"), v[layer]))
+        })
+        .collect()
 }

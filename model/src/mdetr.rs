@@ -135,7 +135,7 @@ impl Network {
 
     /// images (B, H, W, 3), of which `sizes` pixels are valid.
     pub fn encode_images<'t>(&self, tape: &'t Tape<'t>, images: &Tensor, sizes: &[[usize; 2]]) -> ImageFeatures<'t> {
-        let pixels = f::cast(&tape.constant(images.clone()), tape.compute_dtype());
+        let pixels = f::cast(&tape.constant(images.to_device(tape.device())), tape.compute_dtype());
         let features = self.backbone.forward(&pixels); // (B, h, w, channels)
         features.observe("backbone_last");
         let grid = self.input_proj.forward(&features); // (B, h, w, C)

@@ -1,6 +1,6 @@
 //! From logits and normalized boxes to what users see.
 
-use mdetr_kernels::Tensor;
+use mdetr_kernels::{Device, Tensor};
 
 use crate::box_ops::cxcywh_to_xyxy;
 
@@ -21,6 +21,7 @@ pub fn postprocess(logits: &Tensor, boxes: &Tensor, sizes: &[[usize; 2]]) -> Vec
     let &[b, q, k] = logits.shape() else { panic!("postprocess: logits are {:?}", logits.shape()) };
     assert_eq!(boxes.shape(), [b, q, 4], "postprocess: boxes are {:?}, logits {:?}", boxes.shape(), logits.shape());
     assert_eq!(sizes.len(), b, "postprocess: {} sizes for {b} images", sizes.len());
+    let [logits, boxes] = [logits, boxes].map(|t| t.to_device(Device::Cpu));
     let (logits, boxes) = (logits.as_slice::<f32>(), boxes.as_slice::<f32>());
     let prediction = |image: usize, query: usize| {
         let at = image * q + query;

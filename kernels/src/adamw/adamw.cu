@@ -33,11 +33,12 @@ struct State {
     int skips;      // whether this step is skipped
 };
 
-// What the host reads of a step, two steps later.
+// What the host reads of a step, two steps later; all of it numbers in float.
 struct Status {
-    float grad_norm, loss_scale; // the norm before clipping; the scale that this step had
-    int first_non_finite;        // the update whose gradient is not finite, or -1
-    int skipped;                 // steps so far
+    float grad_norm;        // before clipping
+    float loss_scale;       // that this step had
+    float first_non_finite; // the update whose gradient is not finite, or -1
+    float skipped;          // steps so far
 };
 
 __device__ inline float load(const void* x, int type, int i) {
@@ -121,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         if (state->good_steps == options.growth_interval) state->loss_scale = scale * 2.0f, state->good_steps = 0;
     }
     int at = first[0] < blocks ? update_of_block(updates, count, first[0]) : -1;
-    *status = {norm, scale, at, state->skipped};
+    *status = {norm, scale, static_cast<float>(at), static_cast<float>(state->skipped)};
 }
 
 //@ adamw_update blocks: grid blocks; block 256; registers 64

@@ -14,8 +14,9 @@ const ADAMW: KernelSource = kernel_source!("adamw");
 /// Elements that a block updates.
 const CHUNK: usize = 4096;
 
-/// Words of a status: gradient norm, loss scale (f32), the update whose gradient is not finite or -1, skipped steps (i32).
-pub const STATUS_WORDS: usize = 4;
+/// Numbers of a status: the gradients' norm before clipping, the loss scale that the step had, the first update whose gradient
+/// is not finite or -1, skipped steps so far.
+pub const STATUS_LEN: usize = 4;
 
 /// What a parameter's update needs on a GPU.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl DeviceState {
 
 /// One optimizer step over all parameters, in three launches, without waiting. `updates` are always the same parameters in
 /// the same order; `rates` (groups) f32 are the learning rates. A step with a gradient that is not finite touches nothing
-/// but counters. `status` (4) words tells about it.
+/// but counters. `status` (4) f32 tells about it.
 #[track_caller]
 pub fn step_on_device(
     cuda: &'static Cuda,
@@ -93,7 +94,7 @@ pub fn step_on_device(
 ) {
     let count = updates.len();
     assert_eq!(state.steps.len(), count, "adamw: {count} updates of {} parameters", state.steps.len());
-    assert_eq!(status.shape(), [STATUS_WORDS], "adamw: a status of {:?}", status.shape());
+    assert_eq!(status.shape(), [STATUS_LEN], "adamw: a status of {:?}", status.shape());
     let mut table = Vec::with_capacity(count * UPDATE_WORDS);
     let mut blocks = 0;
     for update in updates {

@@ -13,7 +13,7 @@ mod cpu;
 mod cuda;
 mod reference;
 
-pub use cuda::{DeviceGradient, DeviceState, DeviceUpdate, KERNELS, STATUS_WORDS, step_on_device};
+pub use cuda::{DeviceGradient, DeviceState, DeviceUpdate, KERNELS, STATUS_LEN, step_on_device};
 
 use rayon::prelude::*;
 

@@ -5,9 +5,9 @@ mod resnet;
 
 use mdetr_autograd::functional as f;
 use mdetr_autograd::{ParameterId, Tape, Var};
-use mdetr_kernels::Tensor;
 use mdetr_kernels::activation::Activation;
 use mdetr_kernels::conv2d::ConvGeometry;
+use mdetr_kernels::{Device, Tensor};
 
 pub use conv5::Conv5;
 pub use resnet::ResNet;
@@ -147,7 +147,9 @@ impl FrozenBatchNorm {
         let scale: Vec<f64> = weight.iter().zip(&var).map(|(w, v)| w / (v + 1e-5).sqrt()).collect();
         let bias: Vec<f64> = bias.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
         let dtype = tape.parameters()[self.weight].value.dtype();
-        let constant = |v: &[f64]| tape.constant(Tensor::from_slice(v, &[v.len()], tape.device()).to_dtype(dtype));
+        let constant = |v: &[f64]| {
+            tape.constant(Tensor::from_slice(v, &[v.len()], Device::Cpu).to_dtype(dtype).to_device(tape.device()))
+        };
         (constant(&scale), constant(&bias))
     }
 }

@@ -59,7 +59,7 @@ impl Roberta {
     }
 
     fn embed<'t>(&self, tape: &'t Tape<'t>, text: &Text) -> Var<'t> {
-        let words = self.word_embeddings.forward(tape, &text.ids); // (B, T, C)
+        let words = self.word_embeddings.forward(tape, &text.ids.to_device(tape.device())); // (B, T, C)
         let types = self.token_type_embeddings.forward(tape, &Tensor::from_slice(&[0i32], &[1], tape.device()));
         let types = types.reshape(&[self.config.hidden_size]);
         let positions = self.position_embeddings.forward(tape, &self.positions(text, tape.device()));

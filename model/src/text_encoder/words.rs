@@ -34,7 +34,7 @@ impl Words {
         let [b, t] = text.shape();
         let positions: Vec<i32> = (0..t as i32).collect();
         let positions = Tensor::from_slice(&positions, &[t], tape.device());
-        let words = self.word_embeddings.forward(tape, &text.ids);
+        let words = self.word_embeddings.forward(tape, &text.ids.to_device(tape.device()));
         let y = f::add(&words, &self.position_embeddings.forward(tape, &positions));
         f::cast(&y.reshape(&[b * t, self.config.hidden_size]), tape.compute_dtype())
     }
