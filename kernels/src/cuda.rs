@@ -39,12 +39,16 @@ pub struct Cuda {
 }
 
 impl Cuda {
+    /// Whether a CUDA driver's library is there.
+    pub fn is_driver_present() -> bool {
+        // SAFETY: only looks for the library.
+        unsafe { sys::is_culib_present() }
+    }
+
     /// Opens the GPU with this number. Errors say what is missing: driver, GPU, or a new enough one.
     pub fn open(ordinal: usize, alloc: Alloc) -> Result<&'static Self> {
-        // SAFETY: only looks whether the library is there.
-        let is_present = unsafe { sys::is_culib_present() };
         ensure!(
-            is_present,
+            Self::is_driver_present(),
             "no CUDA driver: libcuda.so.1 is not found. Install NVIDIA's driver, or run with --device cpu"
         );
         let count =

@@ -21,6 +21,14 @@ pub struct Collated {
     pub records: Vec<Target>,
 }
 
+impl Collated {
+    /// What lies on the device that computes.
+    pub fn tensors_mut(&mut self) -> [&mut Tensor; 6] {
+        let Targets { boxes, positive_map, align_map, image_of_target, .. } = &mut self.targets;
+        [&mut self.batch.images, &mut self.batch.text.ids, boxes, positive_map, align_map, image_of_target]
+    }
+}
+
 /// Pads and packs examples.
 #[derive(Clone, Debug)]
 pub struct Collator {
