@@ -92,7 +92,7 @@ fn training_step(repeats: usize, profiling: bool) {
     let mut model = model();
     let (batch, targets) = (batch(2, 480, 640), targets(2));
     let criterion = Criterion::new(&CriterionConfig::default());
-    let mut optimizer = Optimizer::new(&model.parameters, 1e-4, 0.1, Some(0.9998));
+    let mut optimizer = Optimizer::new(&model.parameters, Precision::F32, 1e-4, 0.1, Some(0.9998));
     let rates = Rates { base: 1e-4, backbone: 1e-5, text_encoder: 5e-5 };
     let mut profile = Profile::default();
     let mut draws = 0;

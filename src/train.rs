@@ -66,6 +66,15 @@ pub struct Args {
     /// Loader threads.
     #[arg(long)]
     num_workers: Option<usize>,
+    /// Activations and matrices in f16, with a dynamic loss scale.
+    #[arg(long, group = "precision")]
+    fp16: bool,
+    /// Activations and matrices in bfloat16.
+    #[arg(long, group = "precision")]
+    bf16: bool,
+    /// Matrix products and convolutions of a GPU in TF32 (on the CPU the same as f32).
+    #[arg(long, group = "precision")]
+    tf32: bool,
     /// Keep a moving average of the weights.
     #[arg(long)]
     ema: bool,
@@ -107,6 +116,10 @@ impl Args {
         if !self.val_ann.is_empty() {
             settings.set("val_ann", self.val_ann.clone());
         }
+        let precisions = [("fp16", self.fp16), ("bf16", self.bf16), ("tf32", self.tf32)];
+        for (name, _) in precisions.into_iter().filter(|(_, given)| *given) {
+            settings.set("precision", name);
+        }
         if self.ema {
             settings.set("ema", true);
         }
@@ -127,6 +140,7 @@ pub fn run(args: Args) -> Result<()> {
 mod tests {
     use super::*;
     use clap::Parser;
+    use mdetr_kernels::Precision;
 
     #[derive(Parser)]
     struct Cli {
@@ -159,5 +173,8 @@ mod tests {
     fn flags_win_over_settings() {
         let config = resolve(&["--set", "lr=0.5", "--lr", "0.25", "--set", "batch_size=3"]);
         assert_eq!((config.training.lr, config.training.batch_size), (0.25, 3));
+        let config = resolve(&["--set", "precision=fp16", "--bf16"]);
+        assert_eq!(config.training.precision, Precision::BF16);
+        assert!(Cli::try_parse_from(["train", "--fp16", "--bf16"]).is_err());
     }
 }

@@ -98,6 +98,29 @@ fn a_run_leaves_what_it_promises() {
 }
 
 #[test]
+fn training_in_a_half_type_logs_what_it_skips() {
+    let log_of = |name: &str| {
+        let log = std::fs::read_to_string(WORKSPACE.path().join("runs").join(name).join("log.txt")).unwrap();
+        lines(&log).remove(0)
+    };
+    for flag in ["--fp16", "--bf16"] {
+        let name = &flag[2..];
+        let args = ["train", "--config", "tiny.json", "--max-steps", "3", "--run-name", name, flag];
+        success(&args, WORKSPACE.path());
+        let (log, exact) = (log_of(name), log_of("tiny"));
+        let [loss, want] = [&log, &exact].map(|log| log["train_loss"].as_f64().unwrap());
+        assert!(loss != want && (loss - want).abs() < 0.05 * want, "{name}: {loss} of {want}");
+        let skipped = log.get("skipped_steps").map(|v| v.as_i64().unwrap());
+        assert_eq!(skipped.is_some(), name == "fp16", "{log}");
+        if let Some(skipped) = skipped {
+            assert_eq!(log["loss_scale"].as_f64().unwrap(), 65536.0 * 0.5f64.powi(skipped as i32));
+        }
+        let config = std::fs::read_to_string(WORKSPACE.path().join("runs").join(name).join("config.json")).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&config).unwrap()["precision"], name);
+    }
+}
+
+#[test]
 fn training_repeats_bit_by_bit_on_any_number_of_threads() {
     let train = |name: &str, workers: &str, threads: &str| {
         let args =

@@ -34,7 +34,7 @@ fn is_emulated(op: &dyn Op, cx: &Cx) -> bool {
     matches!(cx.device, Device::Cpu) && !ROUND_THEMSELVES.contains(&op.name())
 }
 
-fn is_half(dtype: DType) -> bool {
+pub(crate) fn is_half(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16)
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn backward_in_f32(
 }
 
 /// f32 for half types; everything else as it is.
-fn widened(x: &Tensor) -> Tensor {
+pub(crate) fn widened(x: &Tensor) -> Tensor {
     if is_half(x.dtype()) { x.to_dtype(DType::F32) } else { x.clone() }
 }
 

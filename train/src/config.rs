@@ -331,7 +331,15 @@ mod tests {
 
     #[test]
     fn wrong_values_are_errors() {
-        for bad in ["epochs=many", "backbone=vgg", "run_name=a/b", "batch_size=0", "lr=-1", "schedule=cosine"] {
+        for bad in [
+            "epochs=many",
+            "backbone=vgg",
+            "run_name=a/b",
+            "batch_size=0",
+            "lr=-1",
+            "schedule=cosine",
+            "precision=f8",
+        ] {
             let mut settings = Settings::default();
             settings.add_assignment(bad).unwrap();
             assert!(settings.resolve().is_err(), "{bad}");

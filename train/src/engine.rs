@@ -32,24 +32,24 @@ pub struct Trainer<'a> {
 /// Means over an epoch, by name.
 #[derive(Clone, Debug, Default)]
 pub struct EpochStats {
-    sums: Vec<(String, f64)>,
-    steps: usize,
+    sums: Vec<(String, f64, usize)>,
+    /// Steps left out because a gradient was not finite in f16.
+    pub skipped: usize,
 }
 
 impl EpochStats {
     fn add(&mut self, values: impl IntoIterator<Item = (String, f64)>) {
         for (name, value) in values {
-            match self.sums.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => *sum += value,
-                None => self.sums.push((name, value)),
+            match self.sums.iter_mut().find(|(known, ..)| *known == name) {
+                Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1),
+                None => self.sums.push((name, value, 1)),
             }
         }
-        self.steps += 1;
     }
 
     /// Means in the order in which the names came first.
     pub fn means(&self) -> impl Iterator<Item = (&str, f64)> {
-        self.sums.iter().map(|(name, sum)| (name.as_str(), sum / self.steps.max(1) as f64))
+        self.sums.iter().map(|(name, sum, count)| (name.as_str(), sum / *count as f64))
     }
 }
 
@@ -58,8 +58,8 @@ impl EpochStats {
 pub struct StepReport {
     /// Losses by published name, the weighted `loss` first.
     pub losses: Vec<(String, f64)>,
-    /// Norm of all gradients before clipping.
-    pub grad_norm: f64,
+    /// Norm of all gradients before clipping; `None` when the step was skipped because one of them was not finite in f16.
+    pub grad_norm: Option<f64>,
 }
 
 impl Trainer<'_> {
@@ -95,7 +95,8 @@ impl Trainer<'_> {
         let tape = Tape::training(&self.model.parameters, Device::Cpu, self.precision, self.seed, self.draws);
         let tape = if self.profile.is_some() { tape.with_profile() } else { tape };
         let (total, losses) = loss(self.model, &tape)?;
-        let gradients = tape.backward(&total);
+        let scale = self.optimizer.loss_scale().map_or(1.0, |scale| scale.value().into());
+        let gradients = tape.backward_scaled(&total, scale);
         drop(total);
         self.draws = tape.draws();
         if let (Some(sum), Some(step)) = (&mut self.profile, tape.take_profile()) {
@@ -125,15 +126,18 @@ impl Trainer<'_> {
             let report = self.step(criterion, &batch, rates).with_context(|| format!("step {step}"))?;
             seen += batch.records.len();
             let speed = seen as f64 / start.elapsed().as_secs_f64();
-            progress.at(
-                step + 1,
-                &[
-                    ("loss", format!("{:.3}", report.losses[0].1)),
-                    ("lr", format!("{:.1e}", rates.base)),
-                    ("images/s", format!("{speed:.1}")),
-                ],
-            );
-            stats.add(report.losses.into_iter().chain([("grad_norm".to_string(), report.grad_norm)]));
+            stats.skipped += usize::from(report.grad_norm.is_none());
+            let mut shown = vec![
+                ("loss", format!("{:.3}", report.losses[0].1)),
+                ("lr", format!("{:.1e}", rates.base)),
+                ("images/s", format!("{speed:.1}")),
+            ];
+            if stats.skipped > 0 {
+                shown.push(("skipped", stats.skipped.to_string()));
+            }
+            progress.at(step + 1, &shown);
+            let norm = report.grad_norm.map(|norm| ("grad_norm".to_string(), norm));
+            stats.add(report.losses.into_iter().chain(norm));
         }
         Ok(stats)
     }

@@ -13,6 +13,7 @@ pub mod evaluate;
 pub mod evaluators;
 pub mod grounding;
 pub mod loader;
+pub mod loss_scale;
 pub mod optimizer;
 pub mod pictures;
 pub mod progress;

@@ -18,6 +18,7 @@ use crate::emoji::{self, EmojiConfig};
 use crate::engine::{EpochStats, Trainer};
 use crate::evaluate::{Captions, EvalOptions, Metrics, evaluate};
 use crate::loader::{Loader, shuffled};
+use crate::loss_scale::LossScale;
 use crate::optimizer::Optimizer;
 use crate::pictures;
 use crate::progress::Progress;
@@ -121,7 +122,7 @@ struct Datasets<'a> {
 
 fn new_optimizer(config: &RunConfig, model: &Mdetr) -> Optimizer {
     let t = &config.training;
-    Optimizer::new(&model.parameters, t.weight_decay, t.clip_max_norm, t.ema.then_some(t.ema_decay))
+    Optimizer::new(&model.parameters, t.precision, t.weight_decay, t.clip_max_norm, t.ema.then_some(t.ema_decay))
 }
 
 fn open(config: &RunConfig, ann: &Path, split: Split, tokenizer: &Arc<Tokenizer>) -> Result<Arc<Dataset>> {
@@ -201,7 +202,8 @@ fn warm_up(
         }
     }
     progress.finish();
-    eprintln!("warm-up: {done} steps, contrastive loss {mean:.3}");
+    let skipped = trainer.optimizer.loss_scale().map(|scale| format!(", {} of them skipped", scale.skipped()));
+    eprintln!("warm-up: {done} steps{}, contrastive loss {mean:.3}", skipped.unwrap_or_default());
     Ok(())
 }
 
@@ -238,7 +240,9 @@ fn train_epochs(
             false => Vec::new(),
         };
         let lr = schedule.at(first_step).base;
-        let entry = log_entry(epoch, &stats, &metrics, lr, n_parameters, start.elapsed().as_secs_f64());
+        let seconds = start.elapsed().as_secs_f64();
+        let loss_scale = trainer.optimizer.loss_scale();
+        let entry = log_entry(epoch, &stats, &metrics, lr, loss_scale, n_parameters, seconds);
         report(epoch, &stats, &metrics);
         append(&dir.join("log.txt"), &entry)?;
         log.push(entry);
@@ -263,12 +267,14 @@ fn evaluate_epoch(trainer: &Trainer, config: &RunConfig, data: &Datasets) -> Res
     data.val.iter().map(run).collect()
 }
 
-/// An object of `log.txt`, under the published keys: `train_*`, `test_<dataset>_*`, `epoch`, `n_parameters`.
+/// An object of `log.txt`, under the published keys: `train_*`, `test_<dataset>_*`, `epoch`, `n_parameters`. In f16 also
+/// the `skipped_steps` of the epoch, and the `loss_scale` at its end.
 fn log_entry(
     epoch: usize,
     stats: &EpochStats,
     metrics: &[Metrics],
     lr: f64,
+    loss_scale: Option<LossScale>,
     n_parameters: usize,
     seconds: f64,
 ) -> Value {
@@ -276,6 +282,10 @@ fn log_entry(
     entry.insert("train_lr".into(), lr.into());
     for (name, value) in stats.means() {
         entry.insert(format!("train_{name}"), value.into());
+    }
+    if let Some(scale) = loss_scale {
+        entry.insert("skipped_steps".into(), stats.skipped.into());
+        entry.insert("loss_scale".into(), scale.value().into());
     }
     for m in metrics {
         if let Ok(Value::Object(values)) = serde_json::to_value(m) {
@@ -298,7 +308,8 @@ fn report(epoch: usize, stats: &EpochStats, metrics: &[Metrics]) {
             m.dataset, m.recall_at_1, m.recall_at_5, m.ap, m.ap50
         )
     });
-    eprintln!("epoch {epoch}: loss {loss:.4}{}", sets.collect::<String>());
+    let skipped = if stats.skipped > 0 { format!(", {} steps skipped", stats.skipped) } else { String::new() };
+    eprintln!("epoch {epoch}: loss {loss:.4}{skipped}{}", sets.collect::<String>());
 }
 
 fn append(path: &Path, entry: &Value) -> Result<()> {

@@ -1,21 +1,24 @@
-//! The fast version: blocks of all parameters over threads. The moving average reads a block's values while they are in
-//! cache, so memory is passed once.
+//! The fast version: blocks of all parameters over threads. The moving average and the compute copy read a block's values
+//! while they are in cache, so memory is passed once.
 
 use rayon::prelude::*;
 
+use super::part::{CopyPart, GradPart};
 use super::{AdamW, Gradient, Update};
 use crate::simd::vectorized;
 
 /// Elements of a block: five arrays of them stay in the second-level cache.
 const BLOCK: usize = 8 * 1024;
 
-pub fn update(updates: Vec<&mut Update>, clip: f64, options: &AdamW) {
-    let blocks: Vec<Block> = updates.into_iter().flat_map(|update| blocks(update, clip, options)).collect();
+pub fn update(updates: Vec<&mut Update>, factor: f64, options: &AdamW) {
+    let blocks: Vec<Block> = updates.into_iter().flat_map(|update| blocks(update, factor, options)).collect();
     let decay = options.ema_decay as f32;
     blocks.into_par_iter().for_each(|block| {
+        let mut buffer = Vec::new();
+        let descent = block.descent.map(|descent| descent.widened(&mut buffer));
         vectorized(|| {
-            if let Some(descent) = block.descent {
-                descent.run(block.value);
+            if let Some((grad, descent)) = descent {
+                descent.run(block.value, grad);
             }
             if let Some(ema) = block.ema {
                 for (ema, value) in ema.iter_mut().zip(&*block.value) {
@@ -23,6 +26,9 @@ pub fn update(updates: Vec<&mut Update>, clip: f64, options: &AdamW) {
                 }
             }
         });
+        if let Some(copy) = block.copy {
+            copy.write(block.value);
+        }
     });
 }
 
@@ -30,29 +36,38 @@ pub fn update(updates: Vec<&mut Update>, clip: f64, options: &AdamW) {
 struct Block<'a> {
     value: &'a mut [f32],
     ema: Option<&'a mut [f32]>,
+    copy: Option<CopyPart<'a>>,
     descent: Option<Descent<'a>>,
 }
 
 struct Descent<'a> {
-    grad: &'a [f32],
+    grad: GradPart<'a>,
+    moments: Moments<'a>,
+}
+
+struct Moments<'a> {
     m: &'a mut [f32],
     v: &'a mut [f32],
     scalars: Scalars,
 }
 
-fn blocks<'a>(update: &'a mut Update, clip: f64, options: &AdamW) -> Vec<Block<'a>> {
+fn blocks<'a>(update: &'a mut Update, factor: f64, options: &AdamW) -> Vec<Block<'a>> {
     let mut ema = update.ema.as_mut().map(|ema| ema.as_mut_slice().chunks_mut(BLOCK));
+    let mut copy = update.copy.as_mut().map(|copy| CopyPart::parts(copy, BLOCK));
     let mut descents = update.gradient.as_mut().map(|gradient| {
-        let scalars = Scalars::new(gradient, clip, options);
+        let scalars = Scalars::new(gradient, factor, options);
         let Gradient { grad, m, v, .. } = gradient;
-        let parts = grad.as_slice().chunks(BLOCK).zip(m.as_mut_slice().chunks_mut(BLOCK));
-        parts.zip(v.as_mut_slice().chunks_mut(BLOCK)).map(move |((grad, m), v)| Descent { grad, m, v, scalars })
+        let parts = GradPart::parts(grad, BLOCK).zip(m.as_mut_slice().chunks_mut(BLOCK));
+        parts
+            .zip(v.as_mut_slice().chunks_mut(BLOCK))
+            .map(move |((grad, m), v)| Descent { grad, moments: Moments { m, v, scalars } })
     });
     let values = update.value.as_mut_slice().chunks_mut(BLOCK);
     values
         .map(|value| Block {
             value,
             ema: ema.as_mut().and_then(Iterator::next),
+            copy: copy.as_mut().and_then(Iterator::next),
             descent: descents.as_mut().and_then(Iterator::next),
         })
         .collect()
@@ -61,7 +76,8 @@ fn blocks<'a>(update: &'a mut Update, clip: f64, options: &AdamW) -> Vec<Block<'
 /// The factors of one parameter's update.
 #[derive(Clone, Copy)]
 struct Scalars {
-    clip: f32,
+    /// Of the gradient.
+    factor: f32,
     beta1: f32,
     beta2: f32,
     /// 1 - lr weight_decay.
@@ -74,11 +90,11 @@ struct Scalars {
 }
 
 impl Scalars {
-    fn new(gradient: &Gradient, clip: f64, options: &AdamW) -> Self {
+    fn new(gradient: &Gradient, factor: f64, options: &AdamW) -> Self {
         let [beta1, beta2] = options.betas;
         let correction = |beta: f64| 1.0 - beta.powf(gradient.step as f64);
         Scalars {
-            clip: clip as f32,
+            factor: factor as f32,
             beta1: beta1 as f32,
             beta2: beta2 as f32,
             keep: (1.0 - gradient.lr * gradient.weight_decay) as f32,
@@ -89,12 +105,18 @@ impl Scalars {
     }
 }
 
-impl Descent<'_> {
+impl<'a> Descent<'a> {
+    fn widened(self, buffer: &'a mut Vec<f32>) -> (&'a [f32], Moments<'a>) {
+        (self.grad.widened(buffer), self.moments)
+    }
+}
+
+impl Moments<'_> {
     #[inline(always)]
-    fn run(self, value: &mut [f32]) {
-        let Scalars { clip, beta1, beta2, keep, rate, root, eps } = self.scalars;
-        for (((value, m), v), grad) in value.iter_mut().zip(self.m).zip(self.v).zip(self.grad) {
-            let g = grad * clip;
+    fn run(self, value: &mut [f32], grad: &[f32]) {
+        let Scalars { factor, beta1, beta2, keep, rate, root, eps } = self.scalars;
+        for (((value, m), v), grad) in value.iter_mut().zip(self.m).zip(self.v).zip(grad) {
+            let g = grad * factor;
             *m = beta1 * *m + (1.0 - beta1) * g;
             *v = beta2 * *v + (1.0 - beta2) * (g * g);
             *value = *value * keep - rate * *m / (v.sqrt() / root + eps);

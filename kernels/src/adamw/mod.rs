@@ -3,14 +3,17 @@
 //! updates, from 1:
 //!
 //! ```text
-//! g     = grad min(1, max_norm / (norm + 1e-6))     norm over the gradients of all parameters
+//! g     = grad / scale min(1, max_norm / (norm + 1e-6))     norm over grad / scale of all parameters
 //! m     = beta1 m + (1 - beta1) g                   v = beta2 v + (1 - beta2) g^2
 //! value = value (1 - lr weight_decay) - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
-//! ema   = decay ema + (1 - decay) value
+//! ema   = decay ema + (1 - decay) value              copy  = value, rounded
 //! ```
+//!
+//! Gradients may be f16 or bf16; masters, moments and averages, and all arithmetic, are f32.
 
 mod cpu;
 mod cuda;
+mod part;
 mod reference;
 
 pub use cuda::{DeviceGradient, DeviceState, DeviceUpdate, KERNELS, STATUS_LEN, step_on_device};
@@ -18,7 +21,7 @@ pub use cuda::{DeviceGradient, DeviceState, DeviceUpdate, KERNELS, STATUS_LEN, s
 use rayon::prelude::*;
 
 use crate::simd::{BLOCK, vectorized};
-use crate::{DType, Element, Tensor, dispatch_real};
+use crate::{DType, Element, Tensor, dispatch_real, rounding};
 
 /// What all parameters share.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,6 +32,8 @@ pub struct AdamW {
     pub eps: f64,
     /// The largest global norm; `None` does not clip.
     pub max_norm: Option<f64>,
+    /// What the loss, and so every gradient, was multiplied by.
+    pub loss_scale: f64,
     /// Decay of the moving average.
     pub ema_decay: f64,
 }
@@ -36,17 +41,20 @@ pub struct AdamW {
 impl Default for AdamW {
     /// PyTorch's betas and eps, and MDETR's clipping and moving average.
     fn default() -> Self {
-        AdamW { betas: [0.9, 0.999], eps: 1e-8, max_norm: Some(0.1), ema_decay: 0.9998 }
+        AdamW { betas: [0.9, 0.999], eps: 1e-8, max_norm: Some(0.1), loss_scale: 1.0, ema_decay: 0.9998 }
     }
 }
 
-/// A parameter in a step. All its tensors have one shape and dtype, f32 or f64.
+/// A parameter in a step. All its tensors have one shape and dtype, f32 or f64; beside f32, the gradient and the copy may be
+/// f16 or bf16.
 #[derive(Debug)]
 pub struct Update<'a> {
     /// The master value.
     pub value: &'a mut Tensor,
     /// The moving average, if one is kept; it moves without a gradient too.
     pub ema: Option<&'a mut Tensor>,
+    /// The value in the compute dtype, if that is another.
+    pub copy: Option<&'a mut Tensor>,
     /// `None` when the loss did not depend on the parameter: then its value stays, without decay.
     pub gradient: Option<Gradient<'a>>,
 }
@@ -54,7 +62,7 @@ pub struct Update<'a> {
 /// A parameter's gradient and what turns it into a change of the value.
 #[derive(Debug)]
 pub struct Gradient<'a> {
-    /// The gradient, not clipped.
+    /// The gradient, scaled and not clipped.
     pub grad: &'a Tensor,
     /// The mean of the gradient, 0 before the first update.
     pub m: &'a mut Tensor,
@@ -75,17 +83,18 @@ pub struct NonFinite {
     pub index: usize,
 }
 
-/// Updates all parameters and returns the global norm of their gradients before clipping. When that is not finite,
-/// nothing is touched.
+/// Updates all parameters and returns the global norm of their gradients, without the scale, before clipping. When that is
+/// not finite, nothing is touched.
 #[track_caller]
 pub fn step(updates: &mut [Update], options: &AdamW) -> Result<f64, NonFinite> {
     updates.iter().for_each(check);
-    let norm = global_norm(updates)?;
+    let norm = global_norm(updates)? / options.loss_scale;
     let clip = options.max_norm.map_or(1.0, |max_norm| (max_norm / (norm + 1e-6)).min(1.0));
+    let factor = clip / options.loss_scale;
     let (fast, exact): (Vec<&mut Update>, Vec<&mut Update>) =
         updates.iter_mut().partition(|update| update.value.dtype() == DType::F32);
-    cpu::update(fast, clip, options);
-    exact.into_iter().for_each(|update| reference::update::<f64>(update, clip, options));
+    cpu::update(fast, factor, options);
+    exact.into_iter().for_each(|update| reference::update::<f64>(update, factor, options));
     Ok(norm)
 }
 
@@ -93,19 +102,17 @@ pub fn step(updates: &mut [Update], options: &AdamW) -> Result<f64, NonFinite> {
 fn check(update: &Update) {
     let value = &update.value;
     assert!(matches!(value.dtype(), DType::F32 | DType::F64), "adamw: value is {value:?}");
-    let same = |name: &str, t: &Tensor| {
-        assert!(
-            t.shape() == value.shape() && t.dtype() == value.dtype(),
-            "adamw: {name} is {t:?}, value is {value:?}"
-        );
+    let same = |name: &str, t: &Tensor, has_type: bool| {
+        assert!(t.shape() == value.shape() && has_type, "adamw: {name} is {t:?}, value is {value:?}");
     };
-    if let Some(ema) = &update.ema {
-        same("ema", ema);
-    }
+    let is_master = |t: &Tensor| t.dtype() == value.dtype();
+    let is_rounded = |t: &Tensor| value.dtype() == DType::F32 && rounding::is_half(t.dtype());
+    update.ema.iter().for_each(|ema| same("ema", ema, is_master(ema)));
+    update.copy.iter().for_each(|copy| same("copy", copy, is_rounded(copy)));
     if let Some(gradient) = &update.gradient {
-        same("grad", gradient.grad);
-        same("m", gradient.m);
-        same("v", gradient.v);
+        same("grad", gradient.grad, is_master(gradient.grad) || is_rounded(gradient.grad));
+        same("m", gradient.m, is_master(gradient.m));
+        same("v", gradient.v, is_master(gradient.v));
         assert!(gradient.step > 0, "adamw: the first update of {value:?} is number 1");
     }
 }
@@ -115,8 +122,9 @@ fn global_norm(updates: &[Update]) -> Result<f64, NonFinite> {
     let mut total = 0.0;
     for (index, update) in updates.iter().enumerate() {
         let Some(gradient) = &update.gradient else { continue };
-        let sums: Vec<f64> = dispatch_real!("adamw", gradient.grad.dtype(), T => {
-            gradient.grad.as_slice::<T>().par_chunks(BLOCK).map(sum_of_squares).collect()
+        let grad = rounding::widened(gradient.grad);
+        let sums: Vec<f64> = dispatch_real!("adamw", grad.dtype(), T => {
+            grad.as_slice::<T>().par_chunks(BLOCK).map(sum_of_squares).collect()
         });
         total += sums.iter().sum::<f64>();
         if !f64::is_finite(total) {

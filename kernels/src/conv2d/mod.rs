@@ -29,7 +29,7 @@ mod winograd_transforms;
 
 use crate::activation::Activation;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor};
+use crate::{DType, Tensor, rounding};
 use sizes::Sizes;
 
 /// Kernels for GPUs: none yet.
@@ -123,7 +123,7 @@ impl Op for Conv2d {
         if let Some(r) = residual {
             assert_eq!(r.shape(), shape, "conv2d: residual is {:?}, y is {shape:?}", r.shape());
         }
-        if matches!(x.dtype(), DType::F16 | DType::BF16) {
+        if rounding::is_half(x.dtype()) {
             return half::forward(self, cx, x, w, scale, bias, residual);
         }
         let mut y = Tensor::empty(&shape, x.dtype(), cx.device);
@@ -160,7 +160,7 @@ impl Op for Conv2d {
 
     fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
-        if matches!(dy.dtype(), DType::F16 | DType::BF16) {
+        if rounding::is_half(dy.dtype()) {
             return half::backward(self, cx, saved, dy, grads);
         }
         let (x, w) = (&saved.tensors[0], &saved.tensors[1]);

@@ -9,6 +9,7 @@ use crate::{assert_close, golden_path};
 #[derive(Clone)]
 struct Parameter {
     value: Tensor,
+    copy: Option<Tensor>,
     ema: Tensor,
     m: Tensor,
     v: Tensor,
@@ -19,14 +20,14 @@ impl Parameter {
     fn new(values: &[f64], dtype: DType) -> Self {
         let value = Tensor::from_slice(values, &[values.len()], Device::Cpu).to_dtype(dtype);
         let zeros = || Tensor::zeros(value.shape(), dtype, Device::Cpu);
-        Parameter { ema: value.copy(), m: zeros(), v: zeros(), steps: 0, value }
+        Parameter { ema: value.copy(), copy: None, m: zeros(), v: zeros(), steps: 0, value }
     }
 
     fn update<'a>(&'a mut self, grad: Option<&'a Tensor>, lr: f64, weight_decay: f64) -> Update<'a> {
-        let Parameter { value, ema, m, v, steps } = self;
+        let Parameter { value, copy, ema, m, v, steps } = self;
         *steps += usize::from(grad.is_some());
         let gradient = grad.map(|grad| Gradient { grad, m, v, step: *steps, lr, weight_decay });
-        Update { value, ema: Some(ema), gradient }
+        Update { value, ema: Some(ema), copy: copy.as_mut(), gradient }
     }
 }
 
@@ -46,6 +47,7 @@ fn trace() {
         betas: floats(&golden["betas"]).try_into().unwrap(),
         eps: number(&golden["eps"]),
         max_norm: Some(number(&golden["max_norm"])),
+        loss_scale: 1.0,
         ema_decay: number(&golden["ema_decay"]),
     };
     let groups = golden["groups"].as_array().unwrap();
@@ -107,6 +109,27 @@ fn fast_version_conforms() {
                     assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{n} elements, {max_norm:?}: {what} {a}, {b}");
                 }
             }
+        }
+    }
+}
+
+/// A scaled gradient in a half type makes the step of its unscaled value in f32, and the copy follows the master.
+#[test]
+fn half_gradients_and_copies() {
+    for (dtype, loss_scale) in [(DType::F16, 1024.0), (DType::BF16, 1.0)] {
+        for n in [0, 1, 8191, 20_000] {
+            let [mut plain, mut mixed] = [(); 2].map(|()| Parameter::new(&normal(n, 1).to_f64_vec(), DType::F32));
+            mixed.copy = Some(Tensor::zeros(&[n], dtype, Device::Cpu));
+            let half = normal(n, 2).to_dtype(dtype);
+            let unscaled: Vec<f32> = half.to_f64_vec().iter().map(|g| (g / loss_scale) as f32).collect();
+            let grad = Tensor::from_slice(&unscaled, &[n], Device::Cpu);
+            let a = step(&mut [plain.update(Some(&grad), 1e-2, 0.1)], &AdamW::default()).unwrap();
+            let options = AdamW { loss_scale, ..AdamW::default() };
+            let b = step(&mut [mixed.update(Some(&half), 1e-2, 0.1)], &options).unwrap();
+            assert_eq!(a, b, "{dtype:?}, {n} elements: norms");
+            assert_eq!(plain.value.to_f64_vec(), mixed.value.to_f64_vec(), "{dtype:?}, {n} elements");
+            let rounded = mixed.value.to_dtype(dtype).to_f64_vec();
+            assert_eq!(mixed.copy.unwrap().to_f64_vec(), rounded, "{dtype:?}, {n} elements: copy");
         }
     }
 }
