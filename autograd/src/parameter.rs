@@ -147,6 +147,11 @@ impl Parameters {
         clone
     }
 
+    /// Where the values lie that are no buffers.
+    pub fn device(&self) -> Device {
+        self.list.iter().find(|p| !p.is_buffer).map_or(Device::Cpu, |p| p.value.device())
+    }
+
     /// Moves values and copies to a device. Buffers stay on the host: what is made of them there is small.
     pub fn to_device(&mut self, device: Device) {
         let make = |list: &mut [Parameter]| {

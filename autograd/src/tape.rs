@@ -277,6 +277,8 @@ impl<'p> Tape<'p> {
         }
         let start = std::time::Instant::now();
         let result = run();
+        // A failure shows at the step's end.
+        self.device().cuda().into_iter().for_each(|cuda| drop(cuda.synchronize()));
         let elapsed = start.elapsed();
         if let Some(profile) = &mut *self.profile.borrow_mut() {
             let cost = if inputs.is_empty() { Default::default() } else { op.cost(pass, inputs) };
@@ -287,13 +289,13 @@ impl<'p> Tape<'p> {
 
     /// The gradients of a scalar. The tape's record is used up.
     pub fn backward(&self, loss: &Var) -> Gradients {
-        self.backward_scaled(loss, 1.0)
+        let one = Tensor::from_slice(&[1.0f64], loss.shape(), Device::Cpu).to_dtype(loss.value.dtype());
+        self.backward_of(loss, one.to_device(self.device()))
     }
 
-    /// The gradients of `scale` times a scalar, so that small ones are not zero in f16.
-    pub fn backward_scaled(&self, loss: &Var, scale: f64) -> Gradients {
-        let seed = Tensor::from_slice(&[scale], loss.shape(), Device::Cpu).to_dtype(loss.value.dtype());
-        self.backward_from(vec![(loss, seed.to_device(self.device()))], |_, _| {})
+    /// The gradients of a scalar when its own is `gradient` (), so that small ones are not zero in f16.
+    pub fn backward_of(&self, loss: &Var, gradient: Tensor) -> Gradients {
+        self.backward_from(vec![(loss, gradient)], |_, _| {})
     }
 
     /// The gradients for given gradients of some variables. `on_ready` is called with each parameter as soon as its

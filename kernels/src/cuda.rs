@@ -218,6 +218,12 @@ impl Cuda {
     }
 }
 
+impl std::fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cuda({})", self.ordinal())
+    }
+}
+
 /// Device memory of a tensor, given back when it is dropped.
 pub(crate) struct DeviceBuffer {
     cuda: &'static Cuda,

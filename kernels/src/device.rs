@@ -6,7 +6,7 @@
 use crate::cuda::Cuda;
 
 /// A device. The CPU executes at once on rayon's global pool, a GPU in the order of its compute stream.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum Device {
     /// The host.
     Cpu,
@@ -35,12 +35,3 @@ impl PartialEq for Device {
 }
 
 impl Eq for Device {}
-
-impl std::fmt::Debug for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Device::Cpu => f.write_str("Cpu"),
-            Device::Cuda(cuda) => write!(f, "Cuda({})", cuda.ordinal()),
-        }
-    }
-}

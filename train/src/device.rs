@@ -16,7 +16,8 @@ pub fn open(name: &str, alloc: Alloc) -> Result<Device> {
             let Some(ordinal) = name.strip_prefix("cuda:") else {
                 bail!("there is no device {name:?}: expected cpu, cuda, cuda:N or auto");
             };
-            let ordinal = ordinal.parse().with_context(|| format!("the device {name:?} names no GPU by its number"))?;
+            let ordinal =
+                ordinal.parse().with_context(|| format!("the device {name:?} names no GPU by its number"))?;
             Ok(Device::Cuda(Cuda::open(ordinal, alloc)?))
         }
     }

@@ -208,12 +208,13 @@ fn trace_on<'t>(
     let (outputs, layout) = forward(model, tape, batch, positions);
     let losses = criterion.forward(&outputs, targets);
     drop(outputs);
+    let scale = Tensor::scalar(loss_scale, Device::Cpu).to_dtype(losses.total.value().dtype());
     Trace {
         activations: golden_layouts(tape.take_observed(), &layout),
         losses: losses.named(),
         total: losses.total.value().item(),
         hungarian: hungarian(&losses, targets),
-        gradients: tape.backward_scaled(&losses.total, loss_scale),
+        gradients: tape.backward_of(&losses.total, scale.to_device(tape.device())),
     }
 }
 

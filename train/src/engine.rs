@@ -1,17 +1,23 @@
 //! The training step and the epoch around it.
 
-use anyhow::{Context, Result, ensure};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
 use mdetr_autograd::profile::Profile;
 use mdetr_autograd::{Tape, Var};
-use mdetr_kernels::{Device, Precision};
+use mdetr_kernels::cuda::Cuda;
+use mdetr_kernels::{Device, Precision, Tensor};
 use mdetr_model::Mdetr;
-use mdetr_model::criterion::{Criterion, Losses};
+use mdetr_model::criterion::Criterion;
 use mdetr_model::pretrain::caption_contrastive;
 
+use crate::ahead::Ahead;
 use crate::collate::Collated;
 use crate::optimizer::Optimizer;
 use crate::progress::Progress;
 use crate::schedule::{Rates, Schedule};
+use crate::status::{Status, StepNumbers};
 
 /// A model in training.
 pub struct Trainer<'a> {
@@ -62,48 +68,81 @@ pub struct StepReport {
     pub grad_norm: Option<f64>,
 }
 
+/// A step that was enqueued; on a GPU its numbers come later.
+pub struct Enqueued {
+    status: Status,
+    /// Of the batch, for messages.
+    images: String,
+}
+
+/// Steps that may be under way on a GPU before the host reads the first one's numbers.
+const STEPS_AHEAD: usize = 2;
+
 impl Trainer<'_> {
-    /// One step on the detection losses.
+    /// One step on the detection losses. On a GPU it waits for the step's end.
     pub fn step(&mut self, criterion: &Criterion, batch: &Collated, rates: Rates) -> Result<StepReport> {
-        self.step_with(rates, |model, tape| {
+        let enqueued = self.enqueue(criterion, batch, rates);
+        self.report(enqueued)
+    }
+
+    /// One step of the image-caption warm-up. On a GPU it waits for the step's end.
+    pub fn pretrain_step(&mut self, batch: &Collated, rates: Rates) -> Result<StepReport> {
+        let enqueued = self.enqueue_with(batch, rates, |model, tape| {
+            (caption_contrastive(model, tape, &batch.batch, &batch.phrases), Vec::new())
+        });
+        self.report(enqueued)
+    }
+
+    /// One step on the detection losses, without waiting for it.
+    pub fn enqueue(&mut self, criterion: &Criterion, batch: &Collated, rates: Rates) -> Enqueued {
+        self.enqueue_with(batch, rates, |model, tape| {
             let outputs = model.forward(tape, &batch.batch);
             let losses = criterion.forward(&outputs, &batch.targets);
-            check_finite(&losses)?;
-            let mut named = vec![("loss".to_string(), losses.total.value().item())];
-            named.extend(losses.named());
-            Ok((losses.total, named))
+            let terms = losses.terms().into_iter().map(|(name, v)| (name, v.value().clone())).collect();
+            (losses.total, terms)
         })
-        .with_context(|| images(batch))
     }
 
-    /// One step of the image-caption warm-up.
-    pub fn pretrain_step(&mut self, batch: &Collated, rates: Rates) -> Result<StepReport> {
-        self.step_with(rates, |model, tape| {
-            let loss = caption_contrastive(model, tape, &batch.batch, &batch.phrases);
-            let value = loss.value().item();
-            ensure!(value.is_finite(), "the contrastive loss is {value}");
-            Ok((loss, vec![("loss".to_string(), value)]))
-        })
-        .with_context(|| images(batch))
-    }
-
-    fn step_with(
+    fn enqueue_with(
         &mut self,
+        batch: &Collated,
         rates: Rates,
-        loss: impl for<'t> FnOnce(&Mdetr, &'t Tape<'t>) -> Result<(Var<'t>, Vec<(String, f64)>)>,
-    ) -> Result<StepReport> {
-        let tape = Tape::training(&self.model.parameters, Device::Cpu, self.precision, self.seed, self.draws);
+        loss: impl for<'t> FnOnce(&Mdetr, &'t Tape<'t>) -> (Var<'t>, Vec<(&'static str, Tensor)>),
+    ) -> Enqueued {
+        let device = self.model.parameters.device();
+        device.cuda().into_iter().for_each(Cuda::begin_step);
+        let tape = Tape::training(&self.model.parameters, device, self.precision, self.seed, self.draws);
         let tape = if self.profile.is_some() { tape.with_profile() } else { tape };
-        let (total, losses) = loss(self.model, &tape)?;
-        let scale = self.optimizer.loss_scale().map_or(1.0, |scale| scale.value().into());
-        let gradients = tape.backward_scaled(&total, scale);
-        drop(total);
+        let (total, terms) = loss(self.model, &tape);
+        let gradients = tape.backward_of(&total, self.optimizer.loss_gradient());
+        let total = total.value().clone();
         self.draws = tape.draws();
         if let (Some(sum), Some(step)) = (&mut self.profile, tape.take_profile()) {
             sum.merge(&step);
         }
         drop(tape);
-        let grad_norm = self.optimizer.step(&mut self.model.parameters, &gradients, rates)?;
+        // A loss that is not finite has gradients that are not finite: the optimizer touches nothing.
+        let outcome = self.optimizer.enqueue(&mut self.model.parameters, &gradients, rates);
+        let status = Status::send(&total, &terms, &outcome);
+        device.cuda().into_iter().for_each(Cuda::end_step);
+        Enqueued { status, images: images(batch) }
+    }
+
+    /// What a step tells; waits for it where it is under way. Errors: a loss or a gradient that is not finite, with its name
+    /// and the images; a failure of the device.
+    pub fn report(&mut self, enqueued: Enqueued) -> Result<StepReport> {
+        let Enqueued { status, images } = enqueued;
+        let numbers = status.read();
+        if let Some(cuda) = self.model.parameters.device().cuda() {
+            cuda.check()?;
+        }
+        let StepNumbers { losses, outcome } = numbers.context("the step's numbers did not come")?;
+        let check = || {
+            let bad = losses.iter().skip(1).chain(losses.first()).find(|(_, value)| !value.is_finite());
+            bad.map_or(Ok(()), |(name, value)| Err(anyhow!("{name} is {value}")))
+        };
+        let judged = check().and_then(|()| self.optimizer.judge(&self.model.parameters, outcome));
+        let grad_norm = judged.context(images)?;
         Ok(StepReport { losses, grad_norm })
     }
 
@@ -117,42 +156,63 @@ impl Trainer<'_> {
         max_steps: usize,
         progress: &mut Progress,
     ) -> Result<EpochStats> {
-        let mut stats = EpochStats::default();
-        let start = std::time::Instant::now();
-        let mut seen = 0;
-        for (i, batch) in batches.enumerate().take(max_steps.saturating_sub(first_step)) {
-            let (batch, step) = (batch?, first_step + i);
-            let rates = schedule.at(step);
-            let report = self.step(criterion, &batch, rates).with_context(|| format!("step {step}"))?;
-            seen += batch.records.len();
-            let speed = seen as f64 / start.elapsed().as_secs_f64();
-            stats.skipped += usize::from(report.grad_norm.is_none());
-            let mut shown = vec![
-                ("loss", format!("{:.3}", report.losses[0].1)),
-                ("lr", format!("{:.1e}", rates.base)),
-                ("images/s", format!("{speed:.1}")),
-            ];
-            if stats.skipped > 0 {
-                shown.push(("skipped", stats.skipped.to_string()));
+        let device = self.model.parameters.device();
+        let ahead = if device == Device::Cpu { 0 } else { STEPS_AHEAD };
+        let mut epoch = Epoch { stats: EpochStats::default(), start: Instant::now(), seen: 0, progress };
+        let mut under_way = VecDeque::new();
+        let batches = batches.take(max_steps.saturating_sub(first_step));
+        for (i, batch) in Ahead::new(batches, device).enumerate() {
+            let (step, rates) = (first_step + i, schedule.at(first_step + i));
+            let (images, enqueued) =
+                batch?.use_in(device, |batch| (batch.records.len(), self.enqueue(criterion, batch, rates)));
+            under_way.push_back((step, images, rates, enqueued));
+            if under_way.len() > ahead {
+                self.finish(&mut epoch, under_way.pop_front())?;
             }
-            progress.at(step + 1, &shown);
-            let norm = report.grad_norm.map(|norm| ("grad_norm".to_string(), norm));
-            stats.add(report.losses.into_iter().chain(norm));
         }
-        Ok(stats)
+        while !under_way.is_empty() {
+            self.finish(&mut epoch, under_way.pop_front())?;
+        }
+        Ok(epoch.stats)
+    }
+
+    fn finish(&mut self, epoch: &mut Epoch, step: Option<(usize, usize, Rates, Enqueued)>) -> Result<()> {
+        let Some((step, images, rates, enqueued)) = step else { return Ok(()) };
+        let report = self.report(enqueued).with_context(|| format!("step {step}"))?;
+        epoch.add(step, images, rates, report);
+        Ok(())
+    }
+}
+
+/// An epoch under way.
+struct Epoch<'p> {
+    stats: EpochStats,
+    start: Instant,
+    /// Images.
+    seen: usize,
+    progress: &'p mut Progress,
+}
+
+impl Epoch<'_> {
+    fn add(&mut self, step: usize, images: usize, rates: Rates, report: StepReport) {
+        self.seen += images;
+        let speed = self.seen as f64 / self.start.elapsed().as_secs_f64();
+        self.stats.skipped += usize::from(report.grad_norm.is_none());
+        let mut shown = vec![
+            ("loss", format!("{:.3}", report.losses[0].1)),
+            ("lr", format!("{:.1e}", rates.base)),
+            ("images/s", format!("{speed:.1}")),
+        ];
+        if self.stats.skipped > 0 {
+            shown.push(("skipped", self.stats.skipped.to_string()));
+        }
+        self.progress.at(step + 1, &shown);
+        let norm = report.grad_norm.map(|norm| ("grad_norm".to_string(), norm));
+        self.stats.add(report.losses.into_iter().chain(norm));
     }
 }
 
 fn images(batch: &Collated) -> String {
     let ids: Vec<String> = batch.records.iter().map(|r| r.image_id.to_string()).collect();
     format!("images {}", ids.join(", "))
-}
-
-fn check_finite(losses: &Losses) -> Result<()> {
-    for (name, value) in losses.named() {
-        ensure!(value.is_finite(), "{name} is {value}");
-    }
-    let total = losses.total.value().item();
-    ensure!(total.is_finite(), "the weighted loss is {total}");
-    Ok(())
 }

@@ -1,10 +1,12 @@
 //! Data, transforms, loader, engine, optimizer, schedules, evaluators, and the pictures that a run leaves.
 #![forbid(unsafe_code)]
 
+pub mod ahead;
 pub mod checkpoint;
 pub mod collate;
 pub mod config;
 pub mod data;
+pub mod device;
 pub mod draw;
 pub mod dump;
 pub mod emoji;
@@ -20,3 +22,4 @@ pub mod progress;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod status;

@@ -1,11 +1,14 @@
 //! AdamW over the model's parameters, in the three published groups.
 
 use anyhow::{Result, bail, ensure};
-use mdetr_autograd::{Gradients, ParameterId, Parameters};
-use mdetr_kernels::adamw::{self, AdamW, Gradient, NonFinite, Update};
+use mdetr_autograd::{Gradients, Parameter, ParameterId, Parameters};
+use mdetr_kernels::adamw::{
+    self, AdamW, DeviceGradient, DeviceState, DeviceUpdate, Gradient, NonFinite, STATUS_LEN, Update,
+};
+use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::{DType, Device, Precision, Tensor};
 
-use crate::loss_scale::LossScale;
+use crate::loss_scale::{GROWTH_INTERVAL, LossScale, SMALLEST};
 use crate::schedule::Rates;
 
 /// Which learning rate a parameter has.
@@ -52,10 +55,14 @@ impl Group {
 /// What the optimizer keeps between steps.
 #[derive(Debug)]
 pub struct Optimizer {
+    /// The parameters that get gradients, in order.
+    trainable: Vec<ParameterId>,
     groups: Vec<Group>,
-    /// Of each parameter that has had a gradient.
+    /// Of each trainable parameter that has had a gradient.
     moments: Vec<Option<Moments>>,
-    record: StepRecord,
+    record: Record,
+    /// Scale and skipped steps as of the last step that was judged; f16 only.
+    scaling: Option<Scaling>,
     ema: Option<Vec<Tensor>>,
     ema_decay: f64,
     weight_decay: f64,
@@ -71,15 +78,40 @@ struct Moments {
 
 /// The numbers that change from step to step; a step that is skipped changes the scale alone.
 #[derive(Debug)]
-struct StepRecord {
-    /// In f16 only.
-    loss_scale: Option<LossScale>,
-    /// Updates made, of each parameter.
-    updates: Vec<u32>,
+enum Record {
+    Host {
+        /// In f16 only.
+        loss_scale: Option<LossScale>,
+        /// Updates made, of each trainable parameter.
+        updates: Vec<u32>,
+    },
+    /// They never come to the host.
+    Device(&'static Cuda, DeviceState),
+}
+
+/// What a step in f16 tells of its scale.
+#[derive(Clone, Copy, Debug)]
+pub struct Scaling {
+    /// The factor of the loss.
+    pub scale: f64,
+    /// Steps left out so far.
+    pub skipped: usize,
+}
+
+/// How an optimizer's step went.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// Norm of all gradients before clipping.
+    pub grad_norm: f64,
+    /// What the loss was multiplied by.
+    pub loss_scale: f64,
+    /// The place among the trainable parameters of the first whose gradient is not finite.
+    pub non_finite: Option<usize>,
 }
 
 impl Optimizer {
-    /// For `parameters` whose gradients are computed in `precision`; the moving average, if any, starts as a copy of them.
+    /// For `parameters` whose gradients are computed in `precision`, on the parameters' device; the moving average, if any,
+    /// starts as a copy of them.
     pub fn new(
         parameters: &Parameters,
         precision: Precision,
@@ -87,86 +119,154 @@ impl Optimizer {
         clip_max_norm: f64,
         ema_decay: Option<f64>,
     ) -> Self {
+        let trainable: Vec<ParameterId> =
+            parameters.iter().filter(|(_, p)| p.requires_grad).map(|(id, _)| id).collect();
         let loss_scale = (precision == Precision::F16).then(LossScale::default);
+        let record = match parameters.device() {
+            Device::Cpu => Record::Host { loss_scale, updates: vec![0; trainable.len()] },
+            Device::Cuda(cuda) => {
+                let scale = loss_scale.map(|scale| scale.value());
+                Record::Device(cuda, DeviceState::new(cuda, trainable.len(), scale, GROWTH_INTERVAL))
+            }
+        };
+        let copies = || parameters.iter().map(|(_, p)| p.value.copy()).collect();
         Optimizer {
-            record: StepRecord { loss_scale, updates: vec![0; parameters.len()] },
-            groups: parameters.iter().map(|(_, p)| Group::of(&p.name)).collect(),
-            moments: parameters.iter().map(|_| None).collect(),
-            ema: ema_decay.map(|_| parameters.iter().map(|(_, p)| p.value.copy()).collect()),
+            groups: trainable.iter().map(|&id| Group::of(&parameters[id].name)).collect(),
+            moments: trainable.iter().map(|_| None).collect(),
+            trainable,
+            record,
+            scaling: loss_scale.map(|scale| Scaling { scale: scale.value().into(), skipped: 0 }),
+            ema: ema_decay.map(|_| as_state(parameters.device(), copies)),
             ema_decay: ema_decay.unwrap_or(0.0),
             weight_decay,
             clip_max_norm,
         }
     }
 
-    /// The scale that the next step's loss needs; `None` outside of f16.
-    pub fn loss_scale(&self) -> Option<LossScale> {
-        self.record.loss_scale
+    /// The gradient of the loss, (): the scale that gradients come with.
+    pub fn loss_gradient(&self) -> Tensor {
+        match &self.record {
+            Record::Host { loss_scale, .. } => {
+                Tensor::scalar(loss_scale.map_or(1.0, |scale| scale.value()), Device::Cpu)
+            }
+            Record::Device(_, state) => state.loss_scale(),
+        }
     }
 
-    /// One step: global-norm clipping, AdamW, moving average, compute copies. Returns the norm before clipping. When a
-    /// gradient is not finite nothing is touched: in f16 the step is skipped, returns `None` and changes the scale; elsewhere
-    /// (and in f16 when no scale helps) the error names the first such parameter.
+    /// Scale and skipped steps as of the last step that was judged; `None` outside of f16.
+    pub fn scaling(&self) -> Option<Scaling> {
+        self.scaling
+    }
+
+    /// One step, judged at once: on a GPU it waits. Returns the norm before clipping, or `None` for a skipped step.
     pub fn step(&mut self, parameters: &mut Parameters, gradients: &Gradients, rates: Rates) -> Result<Option<f64>> {
-        match self.update(parameters, gradients, rates) {
-            Ok(norm) => {
-                gradients.iter().for_each(|(id, _)| self.record.updates[id.0] += 1);
-                self.record.loss_scale.iter_mut().for_each(LossScale::step_was_made);
-                Ok(Some(norm))
+        let status = self.enqueue(parameters, gradients, rates).to_f64_vec();
+        self.judge(parameters, Outcome::new(&status))
+    }
+
+    /// One step: global-norm clipping, AdamW, moving average, compute copies. When a gradient is not finite nothing is
+    /// touched. Returns what [`Outcome::new`] reads, on the parameters' device, without waiting for it.
+    pub fn enqueue(&mut self, parameters: &mut Parameters, gradients: &Gradients, rates: Rates) -> Tensor {
+        let device = parameters.device();
+        for (place, &id) in self.trainable.iter().enumerate() {
+            if let Some(grad) = gradients.parameter(id) {
+                let zeros = || Tensor::zeros(grad.shape(), DType::F32, device);
+                let make = || as_state(device, || Moments { mean: zeros(), square: zeros() });
+                self.moments[place].get_or_insert_with(make);
             }
-            Err(id) => {
-                let name = &parameters[id].name;
-                let Some(scale) = &mut self.record.loss_scale else {
-                    bail!("the gradient of {name} is not finite");
-                };
-                let last = scale.value();
-                ensure!(
-                    scale.step_was_skipped(),
-                    "the gradient of {name} is not finite even with the loss scaled by {last:.1e}: f16 does not \
-                     hold this model's gradients, try --bf16 or a smaller learning rate"
-                );
-                Ok(None)
-            }
+        }
+        match device {
+            Device::Cpu => self.step_on_host(parameters, gradients, rates),
+            Device::Cuda(_) => self.step_on_device(parameters, gradients, rates),
         }
     }
 
-    /// The norm, or the first parameter whose gradient is not finite.
-    fn update(
-        &mut self,
-        parameters: &mut Parameters,
-        gradients: &Gradients,
-        rates: Rates,
-    ) -> Result<f64, ParameterId> {
-        let zeros = |t: &Tensor| Tensor::zeros(t.shape(), DType::F32, Device::Cpu);
-        for (id, grad) in gradients.iter() {
-            self.moments[id.0].get_or_insert_with(|| Moments { mean: zeros(grad), square: zeros(grad) });
-        }
-        let options = AdamW {
-            max_norm: (self.clip_max_norm > 0.0).then_some(self.clip_max_norm),
-            loss_scale: self.record.loss_scale.map_or(1.0, |scale| scale.value().into()),
-            ema_decay: self.ema_decay,
-            ..AdamW::default()
+    /// What a step's outcome means: the norm before clipping; in f16 `None` for a step that was skipped. Errors name the
+    /// first parameter whose gradient is not finite, in f16 when no scale helps.
+    pub fn judge(&mut self, parameters: &Parameters, outcome: Outcome) -> Result<Option<f64>> {
+        let scaling = self.scaling.as_mut();
+        let Some(place) = outcome.non_finite else {
+            scaling.into_iter().for_each(|s| s.scale = outcome.loss_scale);
+            return Ok(Some(outcome.grad_norm));
         };
-        let mut averages = self.ema.as_mut().map(|ema| ema.iter_mut());
+        let name = &parameters[self.trainable[place]].name;
+        let Some(scaling) = scaling else { bail!("the gradient of {name} is not finite") };
+        *scaling = Scaling { scale: 0.5 * outcome.loss_scale, skipped: scaling.skipped + 1 };
+        ensure!(
+            scaling.scale >= SMALLEST,
+            "the gradient of {name} is not finite even with the loss scaled by {:.1e}: f16 does not hold this model's \
+             gradients, try --bf16 or a smaller learning rate",
+            outcome.loss_scale
+        );
+        Ok(None)
+    }
+
+    fn step_on_host(&mut self, parameters: &mut Parameters, gradients: &Gradients, rates: Rates) -> Tensor {
+        let Record::Host { loss_scale, updates: counts } = &mut self.record else {
+            panic!("optimizer: made for parameters on a GPU, given some on the host")
+        };
+        let scale = loss_scale.map_or(1.0, |scale| scale.value());
+        let options = options(self.clip_max_norm, self.ema_decay, scale.into());
         let mut updates = Vec::new();
-        for (((id, p), moments), group) in parameters.iter_mut().zip(&mut self.moments).zip(&self.groups) {
-            let ema = averages.as_mut().and_then(Iterator::next);
-            let has_trained = moments.is_some();
-            let gradient = gradients.parameter(id).zip(moments.as_mut()).map(|(grad, moments)| Gradient {
+        let mut places = Vec::new();
+        let trainable = trainable_mut(parameters, self.ema.as_mut()).into_iter().zip(&mut self.moments);
+        for (place, ((id, p, ema), moments)) in trainable.enumerate() {
+            // What never had a gradient equals its average.
+            let Some(moments) = moments else { continue };
+            let gradient = gradients.parameter(id).map(|grad| Gradient {
                 grad,
                 m: &mut moments.mean,
                 v: &mut moments.square,
-                step: self.record.updates[id.0] as usize + 1,
-                lr: group.rate(rates),
+                step: counts[place] as usize + 1,
+                lr: self.groups[place].rate(rates),
                 weight_decay: self.weight_decay,
             });
-            // What never had a gradient equals its average.
-            if has_trained {
-                updates.push((id, Update { value: &mut p.value, ema, copy: p.copy.as_mut(), gradient }));
-            }
+            updates.push(Update { value: &mut p.value, ema, copy: p.copy.as_mut(), gradient });
+            places.push(place);
         }
-        let (ids, mut updates): (Vec<_>, Vec<_>) = updates.into_iter().unzip();
-        adamw::step(&mut updates, &options).map_err(|NonFinite { index }| ids[index])
+        let result = adamw::step(&mut updates, &options);
+        drop(updates);
+        let (norm, place) = match result {
+            Ok(norm) => {
+                for (count, &id) in counts.iter_mut().zip(&self.trainable) {
+                    *count += u32::from(gradients.parameter(id).is_some());
+                }
+                loss_scale.iter_mut().for_each(LossScale::step_was_made);
+                (norm as f32, -1.0)
+            }
+            Err(NonFinite { index }) => {
+                loss_scale.iter_mut().for_each(LossScale::step_was_skipped);
+                (f32::INFINITY, places[index] as f32)
+            }
+        };
+        let skipped = loss_scale.map_or(0, |scale| scale.skipped());
+        Tensor::from_slice(&[norm, scale, place, skipped as f32], &[STATUS_LEN], Device::Cpu)
+    }
+
+    fn step_on_device(&mut self, parameters: &mut Parameters, gradients: &Gradients, rates: Rates) -> Tensor {
+        let Record::Device(cuda, state) = &mut self.record else {
+            panic!("optimizer: made for parameters on the host, given some on a GPU")
+        };
+        let device = Device::Cuda(cuda);
+        let mut updates = Vec::new();
+        let trainable = trainable_mut(parameters, self.ema.as_mut()).into_iter().zip(&mut self.moments);
+        for (((id, p, ema), moments), &group) in trainable.zip(&self.groups) {
+            let ema = ema.filter(|_| moments.is_some());
+            let gradient = gradients.parameter(id).zip(moments.as_mut()).map(|(grad, moments)| DeviceGradient {
+                grad,
+                m: &mut moments.mean,
+                v: &mut moments.square,
+            });
+            let group = group as usize;
+            updates.push(DeviceUpdate { value: &mut p.value, copy: p.copy.as_mut(), ema, gradient, group });
+        }
+        let rates = [Group::Base, Group::Backbone, Group::TextEncoder].map(|group| group.rate(rates) as f32);
+        let rates = Tensor::from_slice(&rates, &[rates.len()], device);
+        let mut status = Tensor::empty(&[STATUS_LEN], DType::F32, device);
+        let options = options(self.clip_max_norm, self.ema_decay, 1.0);
+        let slot = &mut status.view_mut();
+        adamw::step_on_device(cuda, slot, &mut updates, state, &rates, self.weight_decay, &options);
+        status
     }
 
     /// The moving average of the weights.
@@ -185,10 +285,43 @@ impl Optimizer {
     }
 }
 
+impl Outcome {
+    /// Of the numbers that [`Optimizer::enqueue`] returns.
+    #[track_caller]
+    pub fn new(status: &[f64]) -> Self {
+        let &[grad_norm, loss_scale, place, _] = status else {
+            panic!("outcome: {status:?} is not {STATUS_LEN} numbers")
+        };
+        Outcome { grad_norm, loss_scale, non_finite: (place >= 0.0).then_some(place as usize) }
+    }
+}
+
+/// Each parameter that gets gradients, with its average.
+fn trainable_mut<'a>(
+    parameters: &'a mut Parameters,
+    ema: Option<&'a mut Vec<Tensor>>,
+) -> Vec<(ParameterId, &'a mut Parameter, Option<&'a mut Tensor>)> {
+    let mut averages = ema.map(|ema| ema.iter_mut());
+    let with_average = parameters.iter_mut().map(|(id, p)| (id, p, averages.as_mut().and_then(Iterator::next)));
+    with_average.filter(|(_, p, _)| p.requires_grad).collect()
+}
+
+/// Runs `make`, whose tensors outlive the step, on a device.
+fn as_state<R>(device: Device, make: impl FnOnce() -> R) -> R {
+    match device.cuda() {
+        None => make(),
+        Some(cuda) => cuda.allocating_state(make),
+    }
+}
+
+fn options(clip_max_norm: f64, ema_decay: f64, loss_scale: f64) -> AdamW {
+    AdamW { max_norm: (clip_max_norm > 0.0).then_some(clip_max_norm), loss_scale, ema_decay, ..AdamW::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use mdetr_autograd::functional as f;
-    use mdetr_autograd::{Layout, Parameter, Tape};
+    use mdetr_autograd::{Layout, Tape};
     use mdetr_kernels::activation::Activation;
 
     use super::*;
@@ -213,6 +346,11 @@ mod tests {
         parameters
     }
 
+    fn updates(optimizer: &Optimizer) -> &[u32] {
+        let Record::Host { updates, .. } = &optimizer.record else { panic!("on the host") };
+        updates
+    }
+
     /// A step on the loss w x + b, whose gradients are x and 1.
     fn step(
         optimizer: &mut Optimizer,
@@ -225,8 +363,7 @@ mod tests {
         let [w, b] = ["w", "b"].map(|name| tape.parameter(parameters.find(name).unwrap()));
         let y = f::cast(&f::linear(&x, &w, &b, Activation::None), DType::F32);
         let loss = f::weighted_sum(&[(&y, 1.0)]);
-        let scale = optimizer.loss_scale().map_or(1.0, |scale| scale.value().into());
-        let gradients = tape.backward_scaled(&loss, scale);
+        let gradients = tape.backward_of(&loss, optimizer.loss_gradient());
         drop((x, w, b, y, loss));
         drop(tape);
         optimizer.step(parameters, &gradients, RATES)
@@ -240,13 +377,13 @@ mod tests {
         // The gradient of w is 1000 times the scale: it is finite, at most 65504, from a scale of 64 on.
         for skipped in 1..=10 {
             assert_eq!(step(&mut optimizer, &mut parameters, Precision::F16, 1000.0).unwrap(), None);
-            assert_eq!(optimizer.loss_scale().unwrap().skipped(), skipped);
-            assert_eq!(optimizer.record.updates, [0, 0]);
+            assert_eq!(optimizer.scaling().unwrap().skipped, skipped);
+            assert_eq!(updates(&optimizer), [0, 0]);
             assert_eq!((values(&parameters), optimizer.ema().unwrap()[0].item()), (vec![0.5, 0.5], 0.5));
         }
         let norm = step(&mut optimizer, &mut parameters, Precision::F16, 1000.0).unwrap();
         assert!((norm.unwrap() - 1e6f64.hypot(1e3) / 1e3).abs() < 1e-9, "{norm:?}: without the scale");
-        assert_eq!((optimizer.loss_scale().unwrap().value(), &optimizer.record.updates[..]), (64.0, &[1, 1][..]));
+        assert_eq!((optimizer.scaling().unwrap().scale, updates(&optimizer)), (64.0, &[1, 1][..]));
         // The first step of Adam is the learning rate; the copy is the rounded master.
         let w = &parameters[parameters.find("w").unwrap()];
         assert!((w.value.item() - 0.4).abs() < 1e-6, "{}", w.value.item());

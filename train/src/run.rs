@@ -18,7 +18,6 @@ use crate::emoji::{self, EmojiConfig};
 use crate::engine::{EpochStats, Trainer};
 use crate::evaluate::{Captions, EvalOptions, Metrics, evaluate};
 use crate::loader::{Loader, shuffled};
-use crate::loss_scale::LossScale;
 use crate::optimizer::Optimizer;
 use crate::pictures;
 use crate::progress::Progress;
@@ -202,7 +201,7 @@ fn warm_up(
         }
     }
     progress.finish();
-    let skipped = trainer.optimizer.loss_scale().map(|scale| format!(", {} of them skipped", scale.skipped()));
+    let skipped = trainer.optimizer.scaling().map(|scaling| format!(", {} of them skipped", scaling.skipped));
     eprintln!("warm-up: {done} steps{}, contrastive loss {mean:.3}", skipped.unwrap_or_default());
     Ok(())
 }
@@ -241,7 +240,7 @@ fn train_epochs(
         };
         let lr = schedule.at(first_step).base;
         let seconds = start.elapsed().as_secs_f64();
-        let loss_scale = trainer.optimizer.loss_scale();
+        let loss_scale = trainer.optimizer.scaling().map(|scaling| scaling.scale);
         let entry = log_entry(epoch, &stats, &metrics, lr, loss_scale, n_parameters, seconds);
         report(epoch, &stats, &metrics);
         append(&dir.join("log.txt"), &entry)?;
@@ -274,7 +273,7 @@ fn log_entry(
     stats: &EpochStats,
     metrics: &[Metrics],
     lr: f64,
-    loss_scale: Option<LossScale>,
+    loss_scale: Option<f64>,
     n_parameters: usize,
     seconds: f64,
 ) -> Value {
@@ -285,7 +284,7 @@ fn log_entry(
     }
     if let Some(scale) = loss_scale {
         entry.insert("skipped_steps".into(), stats.skipped.into());
-        entry.insert("loss_scale".into(), scale.value().into());
+        entry.insert("loss_scale".into(), scale.into());
     }
     for m in metrics {
         if let Ok(Value::Object(values)) = serde_json::to_value(m) {

@@ -3,10 +3,11 @@
 
 use mdetr_autograd::functional as f;
 use mdetr_autograd::{Parameters, Tape};
-use mdetr_kernels::adamw::STATUS_LEN;
 use mdetr_kernels::prefetch::ReadBack;
 use mdetr_kernels::{Device, Precision, Tensor};
 use mdetr_model::criterion::by_layer;
+
+use crate::optimizer::Outcome;
 
 /// The record of a step on its way to the host.
 pub struct Status {
@@ -25,16 +26,12 @@ enum Numbers {
 pub struct StepNumbers {
     /// Losses by published name, the weighted `loss` first.
     pub losses: Vec<(String, f64)>,
-    /// Of all gradients before clipping.
-    pub grad_norm: f64,
-    /// That the step's loss was multiplied by.
-    pub loss_scale: f64,
-    /// The first parameter whose gradient is not finite, by its place among those of the optimizer.
-    pub non_finite: Option<usize>,
+    /// How the optimizer's step went.
+    pub outcome: Outcome,
 }
 
 impl Status {
-    /// Gathers and sends: the total (), the terms (L each), and what the optimizer's step left (`STATUS_LEN`).
+    /// Gathers and sends: the total (), the terms (L each), and what the optimizer's step left.
     pub fn send(total: &Tensor, terms: &[(&'static str, Tensor)], optimizer: &Tensor) -> Self {
         let device = total.device();
         let nothing = Parameters::default();
@@ -62,11 +59,6 @@ impl Status {
         let mut losses = vec![("loss".to_string(), rest.next()?)];
         let terms = self.terms.iter().map(|&(name, n)| (name, rest.by_ref().take(n).collect()));
         losses.extend(by_layer(&terms.collect::<Vec<_>>()));
-        let optimizer: Vec<f64> = rest.collect();
-        let &[grad_norm, loss_scale, non_finite, _] = optimizer.as_slice() else {
-            panic!("status: {} numbers of the optimizer, not {STATUS_LEN}", optimizer.len())
-        };
-        let non_finite = (non_finite >= 0.0).then_some(non_finite as usize);
-        Some(StepNumbers { losses, grad_norm, loss_scale, non_finite })
+        Some(StepNumbers { losses, outcome: Outcome::new(&rest.collect::<Vec<_>>()) })
     }
 }

@@ -81,7 +81,7 @@ fn step(
             let [value, m, v, ema] = &mut p.host;
             let (step, lr) = (p.updates + 1, f64::from(RATES[i % 3]));
             let gradient = grad.as_ref().map(|grad| Gradient { grad, m, v, step, lr, weight_decay: WEIGHT_DECAY });
-            Update { value, ema: Some(ema), gradient }
+            Update { value, ema: Some(ema), copy: None, gradient }
         })
         .collect();
     let norm = adamw::step(&mut updates, &options).ok();
