@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use mdetr_autograd::{Gradients, ParameterId, Parameters};
 use mdetr_kernels::adamw::{self, AdamW, Gradient, NonFinite, Update};
-use mdetr_kernels::{DType, Device, Precision, Tensor};
+use mdetr_kernels::{DType, Precision, Tensor};
 
 use crate::loss_scale::LossScale;
 use crate::schedule::Rates;
@@ -137,7 +137,7 @@ impl Optimizer {
         gradients: &Gradients,
         rates: Rates,
     ) -> Result<f64, ParameterId> {
-        let zeros = |t: &Tensor| Tensor::zeros(t.shape(), DType::F32, Device::Cpu);
+        let zeros = |t: &Tensor| Tensor::zeros(t.shape(), DType::F32, t.device());
         for (id, grad) in gradients.iter() {
             self.moments[id.0].get_or_insert_with(|| Moments { mean: zeros(grad), square: zeros(grad) });
         }
@@ -189,6 +189,7 @@ impl Optimizer {
 mod tests {
     use mdetr_autograd::functional as f;
     use mdetr_autograd::{Layout, Parameter, Tape};
+    use mdetr_kernels::Device;
     use mdetr_kernels::activation::Activation;
 
     use super::*;
