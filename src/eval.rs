@@ -35,10 +35,12 @@ pub struct Args {
     /// Evaluate each image with another image's caption.
     #[arg(long)]
     shuffle_captions: bool,
+    #[command(flatten)]
+    device: crate::device::Args,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let (mut config, model) = mdetr_train::checkpoint::read(&args.checkpoint)?;
+    let (mut config, mut model) = mdetr_train::checkpoint::read(&args.checkpoint)?;
     if !args.val_ann.is_empty() {
         config.data.val_ann = args.val_ann;
     }
@@ -54,7 +56,12 @@ pub fn run(args: Args) -> Result<()> {
         captions: if args.shuffle_captions { Captions::Shuffled } else { Captions::Own },
         max_images: args.max_images,
     };
-    let metrics = evaluate_all(&config, &model, &options)?;
+    let metrics = args.device.run(|device| {
+        model.parameters.to_device(device);
+        let metrics = evaluate_all(&config, &model, &options);
+        drop(model);
+        metrics
+    })?;
     print_table(&metrics);
     metrics.iter().try_for_each(crate::print_json)
 }

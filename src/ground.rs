@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use mdetr_kernels::Device;
 use mdetr_train::data::Span;
 use mdetr_train::grounding::{Detection, GroundOptions};
 use mdetr_train::session::{Found, Grounder, Query, Session};
@@ -55,6 +56,8 @@ pub struct Args {
     /// Draw the boxes into pictures in this folder.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
+    #[command(flatten)]
+    device: crate::device::Args,
 }
 
 fn parse_span(text: &str) -> Result<Span, String> {
@@ -67,8 +70,13 @@ fn parse_span(text: &str) -> Result<Span, String> {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let pairs = pairs(&args)?;
-    let session = Session::open(&args.checkpoint, None)?;
+    args.device.run(|device| ground(&args, device))
+}
+
+fn ground(args: &Args, device: Device) -> Result<()> {
+    let pairs = pairs(args)?;
+    let mut session = Session::open(&args.checkpoint, None)?;
+    session.model.parameters.to_device(device);
     let options = GroundOptions {
         threshold: args.threshold,
         text_threshold: args.text_threshold,

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod data;
+mod device;
 mod dump;
 mod eval;
 mod ground;

@@ -81,6 +81,8 @@ pub struct Args {
     /// Print the time of every op at the end of an epoch.
     #[arg(long)]
     profile: bool,
+    #[command(flatten)]
+    device: crate::device::Args,
 }
 
 impl Args {
@@ -133,7 +135,8 @@ impl Args {
 
 pub fn run(args: Args) -> Result<()> {
     let config = args.settings()?;
-    crate::print_json(&mdetr_train::run::train(&config, args.profile)?)
+    let log = args.device.run(|device| mdetr_train::run::train(&config, device, args.profile))?;
+    crate::print_json(&log)
 }
 
 #[cfg(test)]

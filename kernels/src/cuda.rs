@@ -210,9 +210,10 @@ impl Cuda {
         lock(&self.allocator).usage
     }
 
-    /// Gives unused memory of the arena back to the driver.
-    pub fn trim(&self) {
+    /// Gives back what is kept for later steps: the places of batches, unused memory of the arena.
+    pub fn release(&self) {
         self.bind();
+        *lock(&self.places) = Places::default();
         let trimmed = lock(&self.allocator).trim(self.stream());
         self.remember(trimmed, || "freeing device memory".into());
     }

@@ -51,6 +51,16 @@ pub struct Usage {
     pub reserved: usize,
 }
 
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [state, step, reserved] = [self.state, self.step_peak, self.reserved].map(|bytes| bytes as f64 / 1e6);
+        write!(
+            f,
+            "GPU memory: {state:.1} MB of parameters and moments, {step:.1} MB of a step at most, {reserved:.1} MB reserved"
+        )
+    }
+}
+
 /// Granularity and alignment of pieces.
 const ALIGNMENT: usize = 256;
 

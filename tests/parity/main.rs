@@ -244,10 +244,17 @@ impl Golden {
                 let off = (got - want).abs() / want;
                 assert!(off <= losses_allowed, "{}: {precision:?}: {name} is {got} of {want}", self.name);
             }
+            let compute = precision.compute_dtype(DType::F32);
+            for name in ["backbone_last", "text_last_hidden_state", "img_memory", "hs"] {
+                assert_eq!(half.activations[name].dtype(), compute, "{name}");
+            }
+            for name in ["text_embeddings", "pred_logits", "pred_boxes", "proj_queries", "proj_tokens"] {
+                assert_eq!(half.activations[name].dtype(), DType::F32, "{name}");
+            }
             let (mut difference, mut norm) = (0.0, 0.0);
             for (id, want) in exact.gradients.iter() {
                 let (p, got) = (&self.model.parameters[id], half.gradients.parameter(id).unwrap());
-                let dtype = if p.in_compute_dtype { precision.compute_dtype(DType::F32) } else { DType::F32 };
+                let dtype = if p.in_compute_dtype { compute } else { DType::F32 };
                 assert_eq!(got.dtype(), dtype, "{}: {precision:?}: gradient of {}", self.name, p.name);
                 for (got, want) in got.to_f64_vec().iter().zip(want.to_f64_vec()) {
                     difference += (got / scale - want).powi(2);

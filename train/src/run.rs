@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use mdetr_autograd::profile::Profile;
+use mdetr_kernels::{Device, Precision};
 use mdetr_model::criterion::Criterion;
 use mdetr_model::{Mdetr, TextConfig};
 use serde_json::{Map, Value, json};
@@ -41,8 +42,8 @@ pub fn make_emoji(out: &Path, config: &EmojiConfig) -> Result<emoji::Summary> {
     Ok(summary)
 }
 
-/// Trains as `config` says and returns the last metrics. With `profile`, prints the time of every op after each epoch.
-pub fn train(config: &RunConfig, profile: bool) -> Result<Value> {
+/// Trains as `config` says, on `device`, and returns the last metrics. With `profile`, prints the time of every op after each epoch.
+pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value> {
     let mut config = config.clone();
     if let (Some(emoji), Some(dir)) = (&config.data.emoji, &config.data.emoji_dir)
         && !emoji::is_complete(dir, emoji)
@@ -80,6 +81,10 @@ pub fn train(config: &RunConfig, profile: bool) -> Result<Value> {
         model.parameters.iter().filter(|(_, p)| p.requires_grad).map(|(_, p)| p.value.len()).sum::<usize>();
     eprintln!("{parameters} trainable parameters, {} training images, run folder {}", train_set.len(), dir.display());
     model.parameters.set_precision(config.training.precision);
+    model.parameters.to_device(device);
+    if let Some(cuda) = device.cuda() {
+        cuda.allow_tf32(config.training.precision == Precision::TF32);
+    }
     let optimizer = new_optimizer(&config, &model);
     let mut trainer = Trainer {
         model: &mut model,
@@ -100,6 +105,9 @@ pub fn train(config: &RunConfig, profile: bool) -> Result<Value> {
     if let Some((_, val)) = val_sets.first() {
         let sheet = pictures::scenes(&model, &averaged, val, &tokenizer, SHEET_SCENES)?;
         crate::draw::save_png(&sheet, &dir.join("scenes.png"))?;
+    }
+    if let Some(cuda) = device.cuda() {
+        eprintln!("{}", cuda.usage());
     }
     eprintln!("{:.0} s in all; see {}", start.elapsed().as_secs_f64(), dir.display());
     Ok(log.last().cloned().unwrap_or(Value::Null))

@@ -66,7 +66,7 @@ mod tests {
         let tensor = |v: f32, shape: &[usize]| Tensor::from_slice(&[v], shape, Device::Cpu);
         let x = tensor(1.0, &[1, 1, 1, 1]).to_dtype(DType::BF16);
         // Alone the weight lies halfway and is rounded down to 1; the product is 1.50586 and is rounded up.
-        let (w, scale) = (tensor(1.003_906_25, &[1, 1, 1, 1]), tensor(1.5, &[1]));
+        let (w, scale) = (tensor(257.0 / 256.0, &[1, 1, 1, 1]), tensor(1.5, &[1]));
         let y = op.forward(&mut Cx::new(Device::Cpu, false, false, 0, 0), &[&x, &w, &scale]).tensors.remove(0);
         assert_eq!((y.dtype(), y.item()), (DType::BF16, 1.5078125));
     }
