@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, CudaStream, result, sys};
 
+use crate::cublas_lt::CublasLt;
 use crate::cuda_memory::{Alloc, Allocator, Category, Usage};
 use crate::kernel_source::KernelSource;
 use crate::launch::Modules;
@@ -30,6 +31,8 @@ pub struct Cuda {
     pub(crate) modules: Mutex<Modules>,
     choices: Mutex<HashMap<String, String>>,
     pub(crate) staging: Mutex<Staging>,
+    /// Opened at its first use.
+    pub(crate) cublas_lt: Mutex<Option<CublasLt>>,
     error: Mutex<Option<String>>,
     has_failed: AtomicBool,
 }
@@ -64,6 +67,7 @@ impl Cuda {
             modules: Mutex::default(),
             choices: Mutex::default(),
             staging: Mutex::default(),
+            cublas_lt: Mutex::default(),
             error: Mutex::default(),
             has_failed: AtomicBool::new(false),
         };
