@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, CudaStream, result, sys};
 
+use crate::cublas_lt::CublasLt;
 use crate::cuda_memory::{Alloc, Allocator, Category, Usage};
 use crate::kernel_source::KernelSource;
 use crate::launch::Modules;
@@ -34,6 +35,8 @@ pub struct Cuda {
     pub(crate) places: Mutex<Places>,
     /// Pinned memory for results, not in use.
     pub(crate) read_backs: Mutex<Vec<Pinned>>,
+    /// Opened at its first use.
+    pub(crate) cublas_lt: Mutex<Option<CublasLt>>,
     error: Mutex<Option<String>>,
     has_failed: AtomicBool,
 }
@@ -74,6 +77,7 @@ impl Cuda {
             staging: Mutex::default(),
             places: Mutex::default(),
             read_backs: Mutex::default(),
+            cublas_lt: Mutex::default(),
             error: Mutex::default(),
             has_failed: AtomicBool::new(false),
         };

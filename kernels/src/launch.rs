@@ -114,6 +114,16 @@ impl GradSlot<'_> {
             GradSlot::Accumulate(t) => [Arg::from(t), Arg::from(true)],
         }
     }
+
+    /// The slot as a library takes it: its address and whether to add; `None` for `Skip`.
+    #[track_caller]
+    pub fn address(&mut self) -> Option<(u64, bool)> {
+        match self {
+            GradSlot::Skip => None,
+            GradSlot::Write(t) => Some((t.device_address_mut(), false)),
+            GradSlot::Accumulate(t) => Some((t.device_address_mut(), true)),
+        }
+    }
 }
 
 /// A list of kernel arguments: tensors, numbers, in the order of the kernel's parameters.
@@ -160,7 +170,20 @@ impl Cuda {
         sizes: &[(&str, usize)],
         args: &[Arg],
     ) {
-        let variant = self.variant(source, role);
+        self.launch_variant(source, role, self.variant(source, role), defines, sizes, args);
+    }
+
+    /// [`Self::launch`] of this variant, whichever is chosen: where a library refuses, or a kernel does not do a type.
+    #[track_caller]
+    pub fn launch_variant(
+        &self,
+        source: &KernelSource,
+        role: &str,
+        variant: &str,
+        defines: &[String],
+        sizes: &[(&str, usize)],
+        args: &[Arg],
+    ) {
         let declarations = source.declarations();
         let declared = declarations.iter().find(|d| d.role == role && d.variant == variant);
         let declared = declared.unwrap_or_else(|| panic!("{}.cu declares no {role} {variant}", source.name));

@@ -29,6 +29,7 @@ pub mod simd;
 pub mod tensor;
 
 mod buffer;
+mod cublas_lt;
 mod staging;
 
 pub mod adamw;

@@ -15,7 +15,7 @@ fn case(name: &str, rows: usize, i: usize, o: usize, activation: Activation) -> 
     Case::new(
         name,
         Linear { activation },
-        vec![Input::new("x", &[rows, i], x), Input::new("w", &[o, i], w), Input::new("b", &[o], b)],
+        vec![Input::new("x", &[rows, i], x), Input::new("w", &[o, i], w), Input::new("b", &[o], b).in_f32()],
     )
 }
 
@@ -25,7 +25,12 @@ pub fn cases() -> Vec<Case> {
         case("one row", 1, 64, 64, Activation::None),
         case("odd sizes", 5, 37, 19, Activation::Gelu),
         case("more rows than a task", 300, 48, 33, Activation::Relu),
+        case("whole vectors", 70, 48, 72, Activation::Gelu),
+        case("one output", 67, 16, 1, Activation::None),
+        case("longer sums than a tile", 9, 100, 24, Activation::Tanh),
         case("no rows", 0, 16, 8, Activation::None),
+        case("no rows of an activation", 0, 8, 16, Activation::Sigmoid),
+        case("no outputs", 3, 8, 0, Activation::Relu),
         case("RoBERTa", 128, 768, 3072, Activation::Gelu),
         case("boxes", 24, 64, 4, Activation::Sigmoid),
     ]

@@ -8,14 +8,15 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
+mod gemm;
 mod reference;
+
+pub use cuda::KERNELS;
 
 use crate::activation::Activation;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor};
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::{DType, Device, Tensor};
 
 /// Inputs x (..., I), w (O, I), b (O); output y (..., O).
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,9 @@ impl Op for Linear {
         let mut z =
             (self.activation == Activation::Gelu && cx.saving).then(|| Tensor::empty(&shape, x.dtype(), cx.device));
         match x.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                cuda::forward(cuda, &mut y, z.as_mut(), x, w, b, self.activation);
+            }
             DType::F32 => cpu::forward(
                 y.as_mut_slice(),
                 z.as_mut().map(|z| z.as_mut_slice()),
@@ -75,7 +79,11 @@ impl Op for Linear {
         let Some(dy) = grad_outs[0] else { return };
         let (x, w) = (&saved.tensors[0], &saved.tensors[1]);
         let [dx, dw, db] = grads else { panic!("linear: three gradients") };
-        let dz = match saved.tensors.get(2) {
+        let z = saved.tensors.get(2);
+        if let Device::Cuda(cuda) = cx.device {
+            return cuda::backward(cuda, dx, dw, db, dy, x, w, z, self.activation);
+        }
+        let dz = match z {
             None => dy.clone(),
             Some(z) => self.activation.backward(cx, dy, z),
         };

@@ -4,6 +4,7 @@
 mod adamw;
 mod conformance;
 mod memory;
+mod cublas_lt;
 #[path = "../../simulator/tests/common/process.rs"]
 mod process;
 
@@ -13,6 +14,9 @@ use mdetr_kernels::cuda_memory::Alloc;
 /// Set to a GPU's number to run on it.
 const GPU: &str = "MDETR_GPU";
 
+/// Where all tests keep what they compile.
+const CACHE: (&str, &str) = ("MDETR_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/kernels"));
+
 /// Runs the body of the test `name` on a device of its own; nothing must be found, and nothing be left.
 fn on_gpu(name: &str, body: impl FnOnce(&'static Cuda)) {
     if let Some(ordinal) = std::env::var_os(GPU) {
@@ -21,8 +25,7 @@ fn on_gpu(name: &str, body: impl FnOnce(&'static Cuda)) {
         body(cuda);
         return cuda.synchronize().unwrap();
     }
-    let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/kernels");
-    let report = process::simulated(name, &[("MDETR_CACHE", cache)], || {
+    let report = process::simulated(name, &[CACHE], || {
         let cuda = Cuda::open(0, Alloc::Each).unwrap();
         body(cuda);
         cuda.synchronize().unwrap();

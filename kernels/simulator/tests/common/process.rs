@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -15,6 +15,10 @@ const BODY: &str = "SIMULATED_TEST";
 /// Picks NVRTC's version (`12.9`, `13`) in a test's environment; any that is there, if it is not set.
 #[allow(dead_code, reason = "not every test target compiles kernels")]
 pub const NVRTC: &str = "SIMULATED_NVRTC";
+
+/// Leaves out the libraries with this in their names, in a test's environment.
+#[allow(dead_code, reason = "not every test target can do without one")]
+pub const WITHOUT: &str = "SIMULATED_WITHOUT";
 
 /// Names under which programs load the driver and the libraries.
 const LIBRARIES: [&str; 9] = [
@@ -75,9 +79,9 @@ pub fn simulated(name: &str, environment: &[(&str, &str)], body: impl FnOnce()) 
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MDETR_SIM_")) {
         command.env_remove(variable);
     }
-    let version = environment.iter().find(|(name, _)| *name == NVRTC).map(|(_, version)| *version);
-    let nvrtc = version.map_or_else(|| nvrtc("12.9").or_else(|| nvrtc("13")), nvrtc);
-    let folders = [Some(libraries().to_owned()), nvrtc];
+    let setting = |variable| environment.iter().find(|(name, _)| *name == variable).map(|(_, value)| *value);
+    let nvrtc = setting(NVRTC).map_or_else(|| nvrtc("12.9").or_else(|| nvrtc("13")), nvrtc);
+    let folders = [Some(libraries(setting(WITHOUT))), nvrtc];
     command.env("LD_LIBRARY_PATH", std::env::join_paths(folders.into_iter().flatten()).unwrap());
     command.env(BODY, name).env("MDETR_SIM_REPORT", &report).envs(environment.iter().copied());
     let output = command.output().unwrap();
@@ -99,20 +103,24 @@ pub fn nvrtc(version: &str) -> Option<PathBuf> {
     fs::read_dir(wheels).ok()?.flatten().map(|package| package.path().join("lib")).find(holds)
 }
 
-/// A folder where all libraries are the simulator.
-fn libraries() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let executable = std::env::current_exe().unwrap();
-        let beside = executable.ancestors().skip(1).take(2).map(|folder| folder.join("libmdetr_simulator.so"));
-        let simulator = beside.into_iter().find(|path| path.exists()).expect("the simulator, built by cargo");
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(executable.file_name().unwrap());
-        fs::create_dir_all(&folder).unwrap();
-        for name in LIBRARIES {
-            let link = folder.join(name);
+/// A folder where all libraries, but those with `without` in their names, are the simulator.
+fn libraries(without: Option<&str>) -> PathBuf {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
+    let executable = std::env::current_exe().unwrap();
+    let beside = executable.ancestors().skip(1).take(2).map(|folder| folder.join("libmdetr_simulator.so"));
+    let simulator = beside.into_iter().find(|path| path.exists()).expect("the simulator, built by cargo");
+    let name = executable.file_name().unwrap().to_string_lossy();
+    let suffix = without.map_or_else(String::new, |without| format!("-without-{without}"));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}{suffix}"));
+    fs::create_dir_all(&folder).unwrap();
+    for name in LIBRARIES.iter().filter(|name| without.is_none_or(|without| !name.contains(without))) {
+        let link = folder.join(name);
+        // A test that runs already may be loading it.
+        if fs::read_link(&link).ok().as_ref() != Some(&simulator) {
             let _ = fs::remove_file(&link);
             symlink(&simulator, link).unwrap();
         }
-        folder
-    })
+    }
+    folder
 }
