@@ -16,21 +16,31 @@ use crate::{DType, nvrtc};
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
     /// Its bytes, little-endian, as many as its type has.
-    words: [u64; 3],
+    words: [u64; 6],
 }
 
 impl Arg {
     /// A pointer that kernels take for "not there".
-    pub const NULL: Arg = Arg { words: [0; 3] };
+    pub const NULL: Arg = Arg { words: [0; 6] };
 
     /// `struct Philox` of `philox.cuh`: a stream counted from the number at a device address (0: from nothing); zeros where
     /// nothing is drawn.
     pub fn philox(philox: Option<Philox>, base: u64) -> Self {
-        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base] })
+        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base, 0, 0, 0] })
+    }
+
+    /// A struct of ints.
+    #[track_caller]
+    pub fn ints(ints: [usize; 12]) -> Self {
+        let int = |i: usize| match i32::try_from(ints[i]) {
+            Ok(v) => u64::from(v as u32),
+            Err(_) => panic!("a kernel's size is {}, more than an int holds", ints[i]),
+        };
+        Arg { words: std::array::from_fn(|i| int(2 * i) | int(2 * i + 1) << 32) }
     }
 
     fn word(word: u64) -> Self {
-        Arg { words: [word, 0, 0] }
+        Arg { words: [word, 0, 0, 0, 0, 0] }
     }
 }
 
@@ -155,7 +165,20 @@ impl Cuda {
         sizes: &[(&str, usize)],
         args: &[Arg],
     ) {
-        let variant = self.variant(source, role);
+        self.launch_variant(source, role, self.variant(source, role), defines, sizes, args);
+    }
+
+    /// [`Self::launch`] of this variant, whichever is chosen.
+    #[track_caller]
+    pub fn launch_variant(
+        &self,
+        source: &KernelSource,
+        role: &str,
+        variant: &str,
+        defines: &[String],
+        sizes: &[(&str, usize)],
+        args: &[Arg],
+    ) {
         let declarations = source.declarations();
         let declared = declarations.iter().find(|d| d.role == role && d.variant == variant);
         let declared = declared.unwrap_or_else(|| panic!("{}.cu declares no {role} {variant}", source.name));

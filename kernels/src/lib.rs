@@ -26,6 +26,8 @@ pub mod simd;
 pub mod tensor;
 
 mod buffer;
+mod cudnn;
+mod cudnn_plan;
 mod staging;
 
 pub mod adamw;
