@@ -14,6 +14,7 @@ use cudarc::driver::{CudaContext, CudaStream, result, sys};
 
 use crate::cublas_lt::CublasLt;
 use crate::cuda_memory::{Alloc, Allocator, Category, Usage};
+use crate::cudnn::Cudnn;
 use crate::kernel_source::KernelSource;
 use crate::launch::Modules;
 use crate::prefetch::Places;
@@ -30,6 +31,8 @@ pub struct Cuda {
     is_allocating_state: AtomicBool,
     allows_tf32: AtomicBool,
     pub(crate) modules: Mutex<Modules>,
+    /// `None` until the first convolution.
+    pub(crate) cudnn: Mutex<Option<Cudnn>>,
     choices: Mutex<HashMap<String, String>>,
     pub(crate) staging: Mutex<Staging>,
     pub(crate) places: Mutex<Places>,
@@ -73,6 +76,7 @@ impl Cuda {
             is_allocating_state: AtomicBool::new(false),
             allows_tf32: AtomicBool::new(false),
             modules: Mutex::default(),
+            cudnn: Mutex::default(),
             choices: Mutex::default(),
             staging: Mutex::default(),
             places: Mutex::default(),
@@ -181,14 +185,23 @@ impl Cuda {
     /// The variant of a role that is launched now: the chosen one, or the first declared.
     #[track_caller]
     pub fn variant(&self, source: &KernelSource, role: &str) -> &'static str {
-        let declarations = source.declarations();
-        let mut variants = declarations.iter().filter(|d| d.role == role).map(|d| d.variant);
+        self.variant_of(std::slice::from_ref(source), role)
+    }
+
+    /// [`Self::variant`] of a role whose variants lie in several files.
+    #[track_caller]
+    pub fn variant_of(&self, sources: &[KernelSource], role: &str) -> &'static str {
+        let declarations = sources.iter().flat_map(KernelSource::declarations);
+        let mut variants = declarations.filter(|d| d.role == role).map(|d| d.variant);
         let chosen = lock(&self.choices).get(role).cloned();
         let variant = match chosen {
             None => variants.next(),
             Some(chosen) => variants.find(|v| *v == chosen),
         };
-        variant.unwrap_or_else(|| panic!("{}.cu declares no such variant of {role}", source.name))
+        variant.unwrap_or_else(|| {
+            let names: Vec<&str> = sources.iter().map(|source| source.name).collect();
+            panic!("{}.cu declares no such variant of {role}", names.join(".cu, "))
+        })
     }
 
     /// Whether products and convolutions of f32 tensors may round their factors to TF32 (10 bits) from now on.

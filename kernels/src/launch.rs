@@ -17,11 +17,13 @@ use crate::{DType, nvrtc};
 pub struct Arg {
     /// Its bytes, little-endian, as many as its type has.
     words: [u64; 4],
+    words: [u64; 6],
 }
 
 impl Arg {
     /// A pointer that kernels take for "not there".
     pub const NULL: Arg = Arg { words: [0; 4] };
+    pub const NULL: Arg = Arg { words: [0; 6] };
 
     /// `struct Philox` of `philox.cuh`: a stream counted from the number at a device address (0: from nothing); zeros where
     /// nothing is drawn.
@@ -36,6 +38,21 @@ impl Arg {
 
     fn word(word: u64) -> Self {
         Arg { words: [word, 0, 0, 0] }
+        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base, 0, 0, 0] })
+    }
+
+    /// A struct of ints.
+    #[track_caller]
+    pub fn ints(ints: [usize; 12]) -> Self {
+        let int = |i: usize| match i32::try_from(ints[i]) {
+            Ok(v) => u64::from(v as u32),
+            Err(_) => panic!("a kernel's size is {}, more than an int holds", ints[i]),
+        };
+        Arg { words: std::array::from_fn(|i| int(2 * i) | int(2 * i + 1) << 32) }
+    }
+
+    fn word(word: u64) -> Self {
+        Arg { words: [word, 0, 0, 0, 0, 0] }
     }
 }
 
@@ -174,6 +191,7 @@ impl Cuda {
     }
 
     /// [`Self::launch`] of this variant, whichever is chosen: where a library refuses, or a kernel does not do a type.
+    /// [`Self::launch`] of this variant, whichever is chosen.
     #[track_caller]
     pub fn launch_variant(
         &self,

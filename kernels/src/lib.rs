@@ -30,6 +30,8 @@ pub mod tensor;
 
 mod buffer;
 mod cublas_lt;
+mod cudnn;
+mod cudnn_plan;
 mod staging;
 
 pub mod adamw;

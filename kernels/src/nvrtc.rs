@@ -15,6 +15,7 @@ use crate::kernel_source::KernelSource;
 /// Headers that kernels may include, by name.
 pub const HEADERS: &[(&str, &str)] = &[
     ("activation.cuh", include_str!("../include/activation.cuh")),
+    ("convolution.cuh", include_str!("../include/convolution.cuh")),
     ("dtype.cuh", include_str!("../include/dtype.cuh")),
     ("mma.cuh", include_str!("../include/mma.cuh")),
     ("philox.cuh", include_str!("../include/philox.cuh")),

@@ -43,12 +43,12 @@ fn case(name: &str, Shape { x, o, k, geometry }: Shape, epilogue: [bool; 3], act
         }
         (_, false) => (Values::Uniform(0.1, 1.0), Values::Uniform(0.1 / depth, 1.0 / depth), far(), far()),
     };
-    let mut inputs = vec![Input::new("x", &x, xs), Input::new("w", &w, ws)];
+    let mut inputs = vec![Input::new("x", &x, xs), Input::new("w", &w, ws).in_f32()];
     if scale {
-        inputs.push(Input::constant("scale", &[o], Values::Uniform(0.5, 1.5)));
+        inputs.push(Input::constant("scale", &[o], Values::Uniform(0.5, 1.5)).in_f32());
     }
     if bias {
-        inputs.push(Input::new("bias", &[o], bs));
+        inputs.push(Input::new("bias", &[o], bs).in_f32());
     }
     if residual {
         let reach = geometry.dilation * (k - 1) + 1;

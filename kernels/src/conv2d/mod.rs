@@ -13,12 +13,13 @@
 //! dx = conv_transpose(scale g, w)        dw = scale * (windows of x)^T g        dbias = sum of g over pixels
 //! ```
 //!
-//! Saved: x, w, the scale, and y when ReLU's derivative is told from it.
+//! Saved: x, w (on a GPU, the scaled one, in x's dtype), the scale, and y when ReLU's derivative is told from it.
 
 pub mod cases;
 mod correlate;
 mod cpu;
 mod half;
+mod cuda;
 mod pack;
 mod reference;
 mod sizes;
@@ -27,13 +28,13 @@ mod window;
 mod winograd;
 mod winograd_transforms;
 
+pub use cuda::KERNELS;
+
 use crate::activation::Activation;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Tensor, rounding};
+use crate::{DType, Device, Tensor};
 use sizes::Sizes;
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
 
 /// How a filter moves over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +128,12 @@ impl Op for Conv2d {
             return half::forward(self, cx, x, w, scale, bias, residual);
         }
         let mut y = Tensor::empty(&shape, x.dtype(), cx.device);
+        let mut folded = None;
         match x.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                let epilogue = cuda::Epilogue { bias, residual, relu: self.activation == Activation::Relu };
+                folded = Some(cuda::forward(cuda, &mut y, x, w, scale, epilogue, &sizes));
+            }
             DType::F32 => cpu::forward(
                 y.as_mut_slice(),
                 x.as_slice(),
@@ -150,7 +156,7 @@ impl Op for Conv2d {
             ),
             other => panic!("conv2d: dtype {other:?} has no CPU implementation"),
         }
-        let mut saved = Saved::tensors([x, w]);
+        let mut saved = Saved::tensors([x, folded.as_ref().unwrap_or(w)]);
         saved.tensors.extend(scale.cloned());
         if self.activation == Activation::Relu {
             saved.tensors.push(y.clone());
@@ -172,6 +178,12 @@ impl Op for Conv2d {
         let mut next = |there: bool| if there { rest.next() } else { None };
         let (dbias, dresidual) = (next(self.bias), next(self.residual));
         match x.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                let mut skip = [GradSlot::Skip, GradSlot::Skip];
+                let [no_bias, no_residual] = &mut skip;
+                let (dbias, dresidual) = (dbias.unwrap_or(no_bias), dresidual.unwrap_or(no_residual));
+                cuda::backward(cuda, dx, dw, dbias, dresidual, dy, y, x, w, scale, &sizes);
+            }
             DType::F32 => cpu::backward(
                 dx,
                 dw,

@@ -234,4 +234,4 @@ macro_rules! ops {
     };
 }
 
-ops!(layer_norm, linear);
+ops!(conv2d, layer_norm, linear);

@@ -1,0 +1,183 @@
+// Convolution with a folded batch norm, NHWC: y = act(conv(x, scale w) + bias + residual), w, scale and bias in float.
+// What surrounds cuDNN's products (folding, epilogue, the gradient before the activation, the bias's gradient), a thread an
+// element; and naive products, a thread an output. Saved: x, the folded w, the scale, y where ReLU is told from it.
+
+#include "convolution.cuh"
+#include "dtype.cuh"
+#include "reduce.cuh"
+
+//@ conv2d_fwd cudnn: library
+//@ conv2d_fwd cudnn_separate: library
+//@ conv2d_bwd_x cudnn: library
+//@ conv2d_bwd_w cudnn: library
+
+// What the products read: w (O, D) times a scale a row, rounded once, and the bias, rounded. Either may be missing.
+//@ conv2d_fold elements: grid elements/256; block 256; registers 32
+extern "C" __global__ void __launch_bounds__(256)
+    conv2d_fold_elements(T* folded, T* rounded, const float* w, const float* scale, const float* bias, int O, int D) {
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i < O * D) folded[i] = from_float<T>(scale ? scale[i / D] * w[i] : w[i]);
+    if (rounded && i < O) rounded[i] = from_float<T>(bias[i]);
+}
+
+// y (N, C) = act(y + bias + residual), in place.
+//@ conv2d_epilogue elements: grid elements/256; block 256; registers 32
+extern "C" __global__ void __launch_bounds__(256)
+    conv2d_epilogue_elements(T* y, const float* bias, const T* residual, int relu, int N, int C) {
+    long long i = static_cast<long long>(blockIdx.x) * 256 + threadIdx.x;
+    if (i >= static_cast<long long>(N) * C) return;
+    float sum = to_float(y[i]);
+    if (bias) sum += bias[i % C];
+    if (residual) sum += to_float(residual[i]);
+    y[i] = from_float<T>(relu && sum < 0.0f ? 0.0f : sum);
+}
+
+//@ conv2d_fwd naive: grid elements/256; block 256; registers 64
+extern "C" __global__ void __launch_bounds__(256)
+    conv2d_fwd_naive(T* y, const T* x, const T* w, const float* bias, const T* residual, int relu, Sizes s) {
+    long long i = static_cast<long long>(blockIdx.x) * 256 + threadIdx.x;
+    int output = i / s.O, o = i % s.O;
+    if (output >= s.outputs()) return;
+    float sum = 0.0f;
+    for (int kh = 0; kh < s.KH; kh++) {
+        for (int kw = 0; kw < s.KW; kw++) {
+            int input = s.input_of(output, kh, kw);
+            if (input < 0) continue;
+            const T* xs = x + static_cast<long long>(input) * s.I;
+            const T* ws = w + ((o * s.KH + kh) * s.KW + kw) * s.I;
+            for (int c = 0; c < s.I; c++) sum += to_float(xs[c]) * to_float(ws[c]);
+        }
+    }
+    if (bias) sum += bias[o];
+    if (residual) sum += to_float(residual[i]);
+    y[i] = from_float<T>(relu && sum < 0.0f ? 0.0f : sum);
+}
+
+// dx from g, the gradient before the activation, and the folded w.
+//@ conv2d_bwd_x naive: grid elements/256; block 256; registers 64
+extern "C" __global__ void __launch_bounds__(256)
+    conv2d_bwd_x_naive(T* dx, int accumulate, const T* g, const T* w, Sizes s) {
+    long long i = static_cast<long long>(blockIdx.x) * 256 + threadIdx.x;
+    int input = i / s.I, c = i % s.I;
+    if (input >= s.inputs()) return;
+    float sum = 0.0f;
+    for (int kh = 0; kh < s.KH; kh++) {
+        for (int kw = 0; kw < s.KW; kw++) {
+            int output = s.output_of(input, kh, kw);
+            if (output < 0) continue;
+            const T* gs = g + static_cast<long long>(output) * s.O;
+            const T* ws = w + (kh * s.KW + kw) * s.I + c;
+            for (int o = 0; o < s.O; o++) sum += to_float(gs[o]) * to_float(ws[o * s.depth()]);
+        }
+    }
+    store_gradient(dx + i, sum, accumulate);
+}
+
+// dw = scale times the sum over pixels of g x.
+//@ conv2d_bwd_w naive: grid weights/256; block 256; registers 64
+extern "C" __global__ void __launch_bounds__(256)
+    conv2d_bwd_w_naive(float* dw, int accumulate, const T* x, const T* g, const float* scale, Sizes s) {
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i >= s.O * s.depth()) return;
+    int o = i / s.depth(), kh = i / (s.KW * s.I) % s.KH, kw = i / s.I % s.KW, c = i % s.I;
+    float sum = 0.0f;
+    for (int output = 0; output < s.outputs(); output++) {
+        int input = s.input_of(output, kh, kw);
+        if (input < 0) continue;
+        sum += to_float(g[static_cast<long long>(output) * s.O + o]) *
+               to_float(x[static_cast<long long>(input) * s.I + c]);
+    }
+    store_gradient(dw + i, scale ? scale[o] * sum : sum, accumulate);
+}
+
+// dw (O, D) = scale dw', from the products' gradient of the folded w.
+//@ conv2d_bwd_scale elements: grid elements/256; block 256; registers 32
+extern "C" __global__ void __launch_bounds__(256)
+    conv2d_bwd_scale_elements(float* dw, int accumulate, const T* folded, const float* scale, int O, int D) {
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i >= O * D) return;
+    float value = to_float(folded[i]);
+    store_gradient(dw + i, scale ? scale[i / D] * value : value, accumulate);
+}
+
+template <int V> __device__ inline void load(float (&to)[V], const T* x) {
+    if constexpr (V == 1) to[0] = to_float(*x);
+    else load_vector(to, x);
+}
+template <int V> __device__ inline void store(T* y, const float (&from)[V]) {
+    if constexpr (V == 1) *y = from_float<T>(from[0]);
+    else store_vector(y, from);
+}
+
+// `groups` threads side by side take V neighbouring columns each of a row; the block's other threads take the next rows.
+template <int V>
+__device__ inline void gradient(T* g, T* dresidual, int accumulate, float* partial, const T* dy, const T* y, int rows,
+                                int N, int C) {
+    __shared__ float sums[256 * V];
+    int first = blockIdx.y * 32 * V, groups = min((C - first) / V, 32), at_once = 256 / groups;
+    int group = threadIdx.x % groups, row = threadIdx.x / groups;
+    float sum[V] = {};
+    if (row < at_once) {
+        int end = min(N, static_cast<int>(blockIdx.x + 1) * rows);
+        for (int n = blockIdx.x * rows + row; n < end; n += at_once) {
+            long long i = static_cast<long long>(n) * C + first + group * V;
+            float value[V], other[V];
+            load<V>(value, dy + i);
+            if (y) {
+                load<V>(other, y + i);
+#pragma unroll
+                for (int v = 0; v < V; v++) value[v] = other[v] > 0.0f ? value[v] : 0.0f;
+            }
+#pragma unroll
+            for (int v = 0; v < V; v++) sum[v] += value[v];
+            if (g) store<V>(g + i, value);
+            if (dresidual) {
+                if (accumulate) {
+                    load<V>(other, dresidual + i);
+#pragma unroll
+                    for (int v = 0; v < V; v++) value[v] += other[v];
+                }
+                store<V>(dresidual + i, value);
+            }
+        }
+    }
+    if (!partial) return;
+#pragma unroll
+    for (int v = 0; v < V; v++) sums[threadIdx.x * V + v] = sum[v];
+    __syncthreads();
+    int columns = groups * V;
+    if (threadIdx.x < columns) {
+        float total = 0.0f;
+        for (int r = 0; r < at_once; r++) total += sums[r * columns + threadIdx.x];
+        partial[static_cast<long long>(blockIdx.x) * C + first + threadIdx.x] = total;
+    }
+}
+
+// g = dy where y is positive (everywhere without y), which is the residual's gradient too, and its sums over `rows` rows:
+// partial (ceil(N / rows), C). In one pass over dy and y (N, C); with `vectors` rows are whole vectors, and aligned.
+//@ conv2d_bwd_g tiles: grid parts, columns/32; block 256; registers 64
+extern "C" __global__ void __launch_bounds__(256)
+    conv2d_bwd_g_tiles(T* g, T* dresidual, int accumulate, float* partial, const T* dy, const T* y, int vectors, int rows,
+                       int N, int C) {
+    if (vectors) gradient<VECTOR<T>>(g, dresidual, accumulate, partial, dy, y, rows, N, C);
+    else gradient<1>(g, dresidual, accumulate, partial, dy, y, rows, N, C);
+}
+
+// The bias's gradient (C) from partial sums, in a fixed order: a lane a column, a warp an eighth of the parts.
+//@ conv2d_bwd_bias warps: grid columns/32; block 256; registers 32
+extern "C" __global__ void __launch_bounds__(256)
+    conv2d_bwd_bias_warps(float* dbias, int accumulate, const float* partial, int parts, int C) {
+    __shared__ float sums[8][32];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = blockIdx.x * 32 + lane;
+    float sum = 0.0f;
+    if (column < C) {
+        for (int part = warp; part < parts; part += 8) sum += partial[static_cast<long long>(part) * C + column];
+    }
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && column < C) {
+        float total = 0.0f;
+        for (int w = 0; w < 8; w++) total += sums[w][lane];
+        store_gradient(dbias + column, total, accumulate);
+    }
+}
