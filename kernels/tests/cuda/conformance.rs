@@ -234,4 +234,4 @@ macro_rules! ops {
     };
 }
 
-ops!(layer_norm);
+ops!(box_loss, layer_norm, soft_token_loss);
