@@ -1,8 +1,30 @@
 //! What the terms of the set loss share: which query of which image stands for which target.
 
-use crate::Tensor;
 use crate::case::{Input, Values};
 use crate::philox::Philox;
+use crate::{DType, Tensor};
+
+/// Panics in the name of `op` unless matches are (L, T).
+#[track_caller]
+pub fn assert_matches_fit(op: &str, layers: usize, matches: &Tensor, image_of_target: &Tensor) {
+    let targets = image_of_target.len();
+    assert_eq!(
+        matches.shape(),
+        [layers, targets],
+        "{op}: matches are {:?} for {layers} layers and {targets} targets",
+        matches.shape()
+    );
+}
+
+/// Panics in the name of `op` unless `floats` are f32 and `indices` i32, which kernels take them for.
+#[track_caller]
+pub fn assert_kernel_dtypes(op: &str, floats: &[&Tensor], indices: &[&Tensor]) {
+    for (tensors, dtype) in [(floats, DType::F32), (indices, DType::I32)] {
+        for t in tensors {
+            assert_eq!(t.dtype(), dtype, "{op}: {t:?} is not {dtype:?}, the only type that the GPU has it in");
+        }
+    }
+}
 
 /// (target, row) of every matched target, layer by layer; rows count the queries of all images and layers, (L, B, Q)
 /// flattened. `matches` (L, T) i32 holds the query of each target (-1: none), `image_of_target` (T) i32 its image.
@@ -14,13 +36,8 @@ pub fn matched_pairs(
     matches: &Tensor,
     image_of_target: &Tensor,
 ) -> Vec<(usize, usize)> {
+    assert_matches_fit(op, layers, matches, image_of_target);
     let targets = image_of_target.len();
-    assert_eq!(
-        matches.shape(),
-        [layers, targets],
-        "{op}: matches are {:?} for {layers} layers and {targets} targets",
-        matches.shape()
-    );
     let image_of_target: &[i32] = image_of_target.as_slice();
     let mut pairs = Vec::with_capacity(layers * targets);
     for (at, &query) in matches.as_slice::<i32>().iter().enumerate() {

@@ -16,7 +16,10 @@ use crate::kernel_source::KernelSource;
 pub const HEADERS: &[(&str, &str)] = &[
     ("activation.cuh", include_str!("../include/activation.cuh")),
     ("convolution.cuh", include_str!("../include/convolution.cuh")),
+    ("boxes.cuh", include_str!("../include/boxes.cuh")),
     ("dtype.cuh", include_str!("../include/dtype.cuh")),
+    ("exp.cuh", include_str!("../include/exp.cuh")),
+    ("matching.cuh", include_str!("../include/matching.cuh")),
     ("mma.cuh", include_str!("../include/mma.cuh")),
     ("philox.cuh", include_str!("../include/philox.cuh")),
     ("reduce.cuh", include_str!("../include/reduce.cuh")),

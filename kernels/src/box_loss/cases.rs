@@ -32,6 +32,7 @@ fn case(name: &str, layers: usize, targets_of_image: &[usize], queries: usize, s
             num_boxes,
         ],
     )
+    .only_in_f32()
     .seed(seed)
 }
 

@@ -8,14 +8,14 @@
 //! Saved: boxes, targets, matches, image_of_target, num_boxes.
 
 pub mod cases;
+mod cuda;
 mod reference;
 
-use crate::matching::matched_pairs;
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{Tensor, dispatch_real};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::matching::{assert_kernel_dtypes, assert_matches_fit, matched_pairs};
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{Device, Tensor, dispatch_real};
 
 /// Inputs boxes (L, B, Q, 4) and targets (T, 4), normalized cxcywh, matches (L, T) i32, image_of_target (T) i32,
 /// num_boxes (1); outputs l1 (L), giou (L). Targets get no gradient.
@@ -38,26 +38,38 @@ impl Op for BoxLoss {
         let total = image_of_target.len();
         assert_eq!(targets.shape(), [total, 4], "box_loss: targets are {:?}, of {total} images", targets.shape());
         assert_eq!(num_boxes.len(), 1, "box_loss: num_boxes is {:?}", num_boxes.shape());
-        let pairs = matched_pairs("box_loss", [layers, images, queries], matches, image_of_target);
+        assert_matches_fit("box_loss", layers, matches, image_of_target);
         let [mut l1, mut giou] = [(); 2].map(|()| Tensor::empty(&[layers], boxes.dtype(), cx.device));
-        dispatch_real!("box_loss", boxes.dtype(), T => reference::forward::<T>(
-            l1.as_mut_slice(),
-            giou.as_mut_slice(),
-            boxes.as_slice(),
-            targets.as_slice(),
-            &pairs,
-            num_boxes.as_slice()[0],
-        ));
+        if let Device::Cuda(cuda) = cx.device {
+            assert_kernel_dtypes("box_loss", &[boxes, targets, num_boxes], &[matches, image_of_target]);
+            cuda::forward(cuda, &mut l1, &mut giou, boxes, targets, matches, image_of_target, num_boxes);
+        } else {
+            let pairs = matched_pairs("box_loss", [layers, images, queries], matches, image_of_target);
+            dispatch_real!("box_loss", boxes.dtype(), T => reference::forward::<T>(
+                l1.as_mut_slice(),
+                giou.as_mut_slice(),
+                boxes.as_slice(),
+                targets.as_slice(),
+                &pairs,
+                num_boxes.as_slice()[0],
+            ));
+        }
         Outputs {
             tensors: vec![l1, giou],
             saved: Saved::tensors([boxes, targets, matches, image_of_target, num_boxes]),
         }
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let [boxes, targets, matches, image_of_target, num_boxes] = &saved.tensors[..] else {
             panic!("box_loss: five saved")
         };
+        if let Device::Cuda(cuda) = cx.device {
+            let [dl1, dgiou] = [grad_outs[0], grad_outs[1]];
+            let dboxes = &mut grads[0];
+            cuda::backward(cuda, dboxes, dl1, dgiou, boxes, targets, matches, image_of_target, num_boxes);
+            return;
+        }
         let &[layers, images, queries, _] = boxes.shape() else { panic!("box_loss: boxes are {:?}", boxes.shape()) };
         let pairs = matched_pairs("box_loss", [layers, images, queries], matches, image_of_target);
         dispatch_real!("box_loss", boxes.dtype(), T => reference::backward::<T>(

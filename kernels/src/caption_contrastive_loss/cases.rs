@@ -21,6 +21,7 @@ fn case(name: &str, cells_of_image: &[usize], phrases: usize, channels: usize, s
             Input::index("candidates", &[phrases, images], Values::Index(0, 2)),
         ],
     )
+    .only_in_f32()
 }
 
 /// The fixed cases.

@@ -34,6 +34,7 @@ fn case(name: &str, shape: Shape, temperature: f64, seed: u64) -> Case {
             num_boxes,
         ],
     )
+    .only_in_f32()
     .seed(seed)
 }
 

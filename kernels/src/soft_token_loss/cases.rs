@@ -25,6 +25,7 @@ fn case(name: &str, layers: usize, targets_of_image: &[usize], queries: usize, k
             num_boxes,
         ],
     )
+    .only_in_f32()
     .seed(seed)
 }
 

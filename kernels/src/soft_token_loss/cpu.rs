@@ -4,13 +4,14 @@
 use rayon::prelude::*;
 
 use super::Problem;
+use crate::Real;
 use crate::exp::{add_exp, logsumexp};
 use crate::op::GradSlot;
 
 /// Rows a task handles.
 const BLOCK: usize = 32;
 
-pub fn forward(row_loss: &mut [f32], normalizer: &mut [f32], problem: &Problem<f32>) {
+pub fn forward<T: Real>(row_loss: &mut [T], normalizer: &mut [T], problem: &Problem<T>) {
     let k = problem.k;
     row_loss
         .par_iter_mut()
@@ -21,14 +22,14 @@ pub fn forward(row_loss: &mut [f32], normalizer: &mut [f32], problem: &Problem<f
         .for_each(|(((loss, normalizer), logits), &target)| {
             *normalizer = logsumexp(logits);
             *loss = match problem.target(target) {
-                Some(target) => logits.iter().zip(target).map(|(x, t)| t * (*normalizer - x)).sum(),
+                Some(target) => logits.iter().zip(target).map(|(&x, &t)| t * (*normalizer - x)).sum(),
                 None => problem.eos_coef * (*normalizer - logits[k - 1]),
             };
         });
 }
 
-pub fn backward(dlogits: &mut GradSlot, scales: &[f64], normalizer: &[f32], problem: &Problem<f32>) {
-    let Some((dlogits, accumulate)) = dlogits.target::<f32>() else { return };
+pub fn backward<T: Real>(dlogits: &mut GradSlot, scales: &[f64], normalizer: &[T], problem: &Problem<T>) {
+    let Some((dlogits, accumulate)) = dlogits.target::<T>() else { return };
     let k = problem.k;
     let rows_of_layer = problem.target_of_row.len() / scales.len().max(1);
     dlogits
@@ -40,13 +41,13 @@ pub fn backward(dlogits: &mut GradSlot, scales: &[f64], normalizer: &[f32], prob
         .with_min_len(BLOCK)
         .for_each(|(row, (((dx, x), &normalizer), &target))| {
             if !accumulate {
-                dx.fill(0.0);
+                dx.fill(T::zero());
             }
-            let scale = scales[row / rows_of_layer] as f32;
+            let scale = T::from_f64(scales[row / rows_of_layer]);
             match problem.target(target) {
                 Some(target) => {
-                    add_exp(dx, scale * target.iter().sum::<f32>(), x, normalizer);
-                    dx.iter_mut().zip(target).for_each(|(dx, t)| *dx -= scale * t);
+                    add_exp(dx, scale * target.iter().copied().sum::<T>(), x, normalizer);
+                    dx.iter_mut().zip(target).for_each(|(dx, &t)| *dx -= scale * t);
                 }
                 None => {
                     add_exp(dx, scale * problem.eos_coef, x, normalizer);

@@ -13,16 +13,16 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 mod reference;
+
+pub use cuda::KERNELS;
 
 use rayon::prelude::*;
 
-use crate::matching::matched_pairs;
+use crate::matching::{assert_kernel_dtypes, assert_matches_fit, matched_pairs};
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Real, Tensor, dispatch_real};
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::{DType, Device, Real, Tensor, dispatch_real};
 
 /// Inputs logits (L, B, Q, K), positive_map (T, K), matches (L, T) i32, image_of_target (T) i32, num_boxes (1); outputs
 /// the loss (L) and the cardinality error (L), whose gradient is ignored.
@@ -84,58 +84,57 @@ impl Op for SoftTokenLoss {
             logits.shape()
         );
         assert_eq!(num_boxes.len(), 1, "soft_token_loss: num_boxes is {:?}", num_boxes.shape());
+        assert_matches_fit("soft_token_loss", layers, matches, image_of_target);
+        let dtype = logits.dtype();
+        let [mut loss, mut cardinality] = [(); 2].map(|()| Tensor::empty(&[layers], dtype, cx.device));
+        let mut normalizer = Tensor::empty(&[logits.rows()], dtype, cx.device);
         let mut target_of_row = Tensor::empty(&[logits.rows()], DType::I32, cx.device);
-        let of_row: &mut [i32] = target_of_row.as_mut_slice();
-        of_row.fill(-1);
-        for (target, row) in matched_pairs("soft_token_loss", [layers, images, queries], matches, image_of_target) {
-            of_row[row] = target as i32;
+        if let Device::Cuda(cuda) = cx.device {
+            let (floats, indices) = ([logits, positive_map, num_boxes], [matches, image_of_target]);
+            assert_kernel_dtypes("soft_token_loss", &floats, &indices);
+            let inputs = [logits, positive_map, matches, image_of_target, num_boxes];
+            let eos_coef = self.eos_coef as f32;
+            cuda::forward(cuda, &mut loss, &mut cardinality, &mut normalizer, &mut target_of_row, inputs, eos_coef);
+        } else {
+            let of_row: &mut [i32] = target_of_row.as_mut_slice();
+            of_row.fill(-1);
+            for (target, row) in matched_pairs("soft_token_loss", [layers, images, queries], matches, image_of_target)
+            {
+                of_row[row] = target as i32;
+            }
+            let mut targets_of_image = vec![0; images];
+            image_of_target.as_slice::<i32>().iter().for_each(|&image| targets_of_image[image as usize] += 1);
+            dispatch_real!("soft_token_loss", dtype, T => {
+                let mut row_loss = vec![0.0 as T; logits.rows()];
+                let forward = if dtype == DType::F32 { cpu::forward::<T> } else { reference::forward::<T> };
+                forward(
+                    &mut row_loss,
+                    normalizer.as_mut_slice(),
+                    &Problem::new(logits, positive_map, &target_of_row, self.eos_coef),
+                );
+                sum_rows::<T>(loss.as_mut_slice(), &row_loss, num_boxes.as_slice()[0]);
+                cardinality_errors::<T>(cardinality.as_mut_slice(), logits.as_slice(), queries, k, &targets_of_image);
+            });
         }
-        let [mut loss, mut cardinality] = [(); 2].map(|()| Tensor::empty(&[layers], logits.dtype(), cx.device));
-        let [mut row_loss, mut normalizer] =
-            [(); 2].map(|()| Tensor::empty(&[logits.rows()], logits.dtype(), cx.device));
-        match logits.dtype() {
-            DType::F32 => cpu::forward(
-                row_loss.as_mut_slice(),
-                normalizer.as_mut_slice(),
-                &Problem::new(logits, positive_map, &target_of_row, self.eos_coef),
-            ),
-            DType::F64 => reference::forward::<f64>(
-                row_loss.as_mut_slice(),
-                normalizer.as_mut_slice(),
-                &Problem::new(logits, positive_map, &target_of_row, self.eos_coef),
-            ),
-            other => panic!("soft_token_loss: dtype {other:?} has no CPU implementation"),
-        }
-        let mut targets_of_image = vec![0; images];
-        image_of_target.as_slice::<i32>().iter().for_each(|&image| targets_of_image[image as usize] += 1);
-        dispatch_real!("soft_token_loss", logits.dtype(), T => {
-            sum_rows::<T>(loss.as_mut_slice(), row_loss.as_slice(), num_boxes.as_slice()[0]);
-            cardinality_errors::<T>(cardinality.as_mut_slice(), logits.as_slice(), queries, k, &targets_of_image);
-        });
         let saved = Saved::tensors([logits, positive_map, &target_of_row, &normalizer, num_boxes]);
         Outputs { tensors: vec![loss, cardinality], saved }
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let [logits, positive_map, target_of_row, normalizer, num_boxes] = &saved.tensors[..] else {
             panic!("soft_token_loss: five saved")
         };
+        if let Device::Cuda(cuda) = cx.device {
+            let saved = [logits, positive_map, target_of_row, normalizer, num_boxes];
+            return cuda::backward(cuda, &mut grads[0], grad_outs[0], saved, self.eos_coef as f32);
+        }
         let grad_loss = grad_outs[0].map_or_else(|| vec![0.0; logits.shape()[0]], Tensor::to_f64_vec);
         let scales: Vec<f64> = grad_loss.iter().map(|g| g / num_boxes.item()).collect();
-        match logits.dtype() {
-            DType::F32 => cpu::backward(
-                &mut grads[0],
-                &scales,
-                normalizer.as_slice(),
-                &Problem::new(logits, positive_map, target_of_row, self.eos_coef),
-            ),
-            _ => reference::backward::<f64>(
-                &mut grads[0],
-                &scales,
-                normalizer.as_slice(),
-                &Problem::new(logits, positive_map, target_of_row, self.eos_coef),
-            ),
-        }
+        dispatch_real!("soft_token_loss", logits.dtype(), T => {
+            let backward = if logits.dtype() == DType::F32 { cpu::backward::<T> } else { reference::backward::<T> };
+            let problem = Problem::new(logits, positive_map, target_of_row, self.eos_coef);
+            backward(&mut grads[0], &scales, normalizer.as_slice(), &problem);
+        });
     }
 
     fn cost(&self, pass: Pass, inputs: &[&Tensor]) -> Cost {

@@ -234,4 +234,4 @@ macro_rules! ops {
     };
 }
 
-ops!(conv2d, layer_norm, linear);
+ops!(box_loss, conv2d, layer_norm, linear, soft_token_loss);
