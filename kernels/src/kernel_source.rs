@@ -8,9 +8,9 @@
 //!
 //! The kernel's name is then `layer_norm_fwd_warp`. A grid has up to three sizes, divided by commas, each a product (`*`)
 //! of numbers and of sizes that the op names at the launch; `rows/8` is rounded up. `registers` bounds what a thread may
-//! use, and `tensor cores` says that it must use them: both are held against the compiler's output in tests. Of the
-//! variants of a role the first is taken, unless [`crate::cuda::Cuda::choose`] says otherwise. `library` instead of a grid
-//! names a vendor's library as a variant. So a new variant touches its `.cu` alone.
+//! use, and `tensor cores` says that it must use them where T is a half type: both are held against the machine code in
+//! `kernels/tests/ptxas`. Of the variants of a role the first is taken, unless [`crate::cuda::Cuda::choose`] says
+//! otherwise. `library` instead of a grid names a vendor's library as a variant. So a new variant touches its `.cu` alone.
 
 /// A kernel file of an op: its name and text. Made by [`crate::kernel_source!`].
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,8 @@ pub struct KernelSource {
     pub name: &'static str,
     /// CUDA C++.
     pub text: &'static str,
-    /// Values of macros under which tests compile it, besides those of every file: `["-DHEAD_DIM=32"]`, one list each.
+    /// Lists of macros under which tests compile it: `["-DHEAD_DIM=32"]`. Each stands for all dtypes, unless it names the
+    /// file's: `["-DELEMENT_T=float"]`.
     pub specializations: &'static [&'static [&'static str]],
 }
 

@@ -15,6 +15,15 @@ pub struct Entry {
     pub kernels: &'static [KernelSource],
 }
 
+impl Entry {
+    /// Role and variant of every implementation that is not taken by itself.
+    pub fn other_variants(&self) -> Vec<(&'static str, &'static str)> {
+        let declarations = self.kernels.iter().flat_map(|source| source.declarations());
+        let mut roles = std::collections::HashSet::new();
+        declarations.filter(|d| !roles.insert(d.role)).map(|d| (d.role, d.variant)).collect()
+    }
+}
+
 macro_rules! ops {
     ($($op:ident),* $(,)?) => {
         /// All differentiable ops.

@@ -194,13 +194,6 @@ fn dtypes(case: &Case) -> &'static [DType] {
     if case.in_half { &[DType::F32, DType::F16, DType::BF16] } else { &[DType::F32] }
 }
 
-/// (role, variant) of every implementation that is not taken by itself.
-fn other_variants(op: &Entry) -> Vec<(&'static str, &'static str)> {
-    let declarations = op.kernels.iter().flat_map(|source| source.declarations());
-    let mut roles = std::collections::HashSet::new();
-    declarations.filter(|d| !roles.insert(d.role)).map(|d| (d.role, d.variant)).collect()
-}
-
 fn op_conforms(name: &str, cuda: &'static Cuda) {
     let op = OPS.iter().find(|op| op.name == name).expect("a registered op");
     let mut cases: Vec<Case> =
@@ -208,7 +201,7 @@ fn op_conforms(name: &str, cuda: &'static Cuda) {
     cases.extend((0..DRAWS).map(|seed| drawn(op, seed)));
     let all = |cuda| cases.iter().for_each(|case| dtypes(case).iter().for_each(|&dtype| conforms(case, cuda, dtype)));
     all(cuda);
-    for (role, variant) in other_variants(op) {
+    for (role, variant) in op.other_variants() {
         cuda.choose(role, Some(variant));
         all(cuda);
         cuda.choose(role, None);
