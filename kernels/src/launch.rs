@@ -16,39 +16,28 @@ use crate::{DType, nvrtc};
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
     /// Its bytes, little-endian, as many as its type has.
-    words: [u64; 4],
     words: [u64; 6],
 }
 
 impl Arg {
     /// A pointer that kernels take for "not there".
-    pub const NULL: Arg = Arg { words: [0; 4] };
     pub const NULL: Arg = Arg { words: [0; 6] };
 
     /// `struct Philox` of `philox.cuh`: a stream counted from the number at a device address (0: from nothing); zeros where
     /// nothing is drawn.
     pub fn philox(philox: Option<Philox>, base: u64) -> Self {
-        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base, 0] })
-    }
-
-    /// A struct of up to eight 32-bit members.
-    pub fn words(words: [u32; 8]) -> Self {
-        Arg { words: bytemuck::cast(words) }
-    }
-
-    fn word(word: u64) -> Self {
-        Arg { words: [word, 0, 0, 0] }
         philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base, 0, 0, 0] })
+    }
+
+    /// A struct of up to twelve 32-bit members.
+    pub fn words(words: [u32; 12]) -> Self {
+        Arg { words: bytemuck::cast(words) }
     }
 
     /// A struct of ints.
     #[track_caller]
     pub fn ints(ints: [usize; 12]) -> Self {
-        let int = |i: usize| match i32::try_from(ints[i]) {
-            Ok(v) => u64::from(v as u32),
-            Err(_) => panic!("a kernel's size is {}, more than an int holds", ints[i]),
-        };
-        Arg { words: std::array::from_fn(|i| int(2 * i) | int(2 * i + 1) << 32) }
+        Arg::words(ints.map(|v| int(v) as u32))
     }
 
     fn word(word: u64) -> Self {
@@ -105,8 +94,13 @@ impl From<bool> for Arg {
 impl From<usize> for Arg {
     #[track_caller]
     fn from(v: usize) -> Self {
-        Arg::from(i32::try_from(v).unwrap_or_else(|_| panic!("a kernel's size is {v}, more than an int holds")))
+        Arg::from(int(v))
     }
+}
+
+#[track_caller]
+fn int(v: usize) -> i32 {
+    i32::try_from(v).unwrap_or_else(|_| panic!("a kernel's size is {v}, more than an int holds"))
 }
 
 impl From<u64> for Arg {

@@ -18,8 +18,8 @@
 pub mod cases;
 mod correlate;
 mod cpu;
-mod half;
 mod cuda;
+mod half;
 mod pack;
 mod reference;
 mod sizes;
@@ -32,8 +32,7 @@ pub use cuda::KERNELS;
 
 use crate::activation::Activation;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor, rounding};
-use crate::{DType, Device, Tensor};
+use crate::{DType, Device, Tensor, rounding};
 use sizes::Sizes;
 
 /// How a filter moves over an image.
@@ -124,7 +123,7 @@ impl Op for Conv2d {
         if let Some(r) = residual {
             assert_eq!(r.shape(), shape, "conv2d: residual is {:?}, y is {shape:?}", r.shape());
         }
-        if rounding::is_half(x.dtype()) {
+        if cx.device == Device::Cpu && rounding::is_half(x.dtype()) {
             return half::forward(self, cx, x, w, scale, bias, residual);
         }
         let mut y = Tensor::empty(&shape, x.dtype(), cx.device);
@@ -166,7 +165,7 @@ impl Op for Conv2d {
 
     fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
-        if rounding::is_half(dy.dtype()) {
+        if cx.device == Device::Cpu && rounding::is_half(dy.dtype()) {
             return half::backward(self, cx, saved, dy, grads);
         }
         let (x, w) = (&saved.tensors[0], &saved.tensors[1]);

@@ -51,7 +51,7 @@ fn a_second_step_allocates_nothing() {
         let usage = arena.usage();
         step(arena, DType::F16);
         assert_eq!(arena.usage(), usage);
-        arena.trim();
+        arena.release();
         arena.synchronize().unwrap();
     });
 }

@@ -3,8 +3,8 @@
 
 mod adamw;
 mod conformance;
-mod memory;
 mod cublas_lt;
+mod memory;
 #[path = "../../simulator/tests/common/process.rs"]
 mod process;
 
