@@ -10,7 +10,7 @@ use mdetr_autograd::Tape;
 use mdetr_autograd::profile::Profile;
 use mdetr_kernels::case::{Input, Values};
 use mdetr_kernels::tensor::host_memory;
-use mdetr_kernels::{DType, Device, Tensor};
+use mdetr_kernels::{DType, Device, Precision, Tensor};
 use mdetr_model::batch::Text;
 use mdetr_model::criterion::Criterion;
 use mdetr_model::mdetr::TOKEN_COLUMNS;
@@ -77,7 +77,7 @@ fn inference(repeats: usize, profiling: bool) {
     let batch = batch(1, 800, 1066);
     let mut profile = Profile::default();
     let times = measure(repeats, || {
-        let tape = Tape::inference(&model.parameters);
+        let tape = Tape::inference(&model.parameters, Device::Cpu, Precision::F32);
         let tape = if profiling { tape.with_profile() } else { tape };
         let outputs = model.forward(&tape, &batch);
         assert!(outputs.last_boxes().as_slice::<f32>().iter().all(|v| v.is_finite()));
@@ -97,7 +97,7 @@ fn training_step(repeats: usize, profiling: bool) {
     let mut profile = Profile::default();
     let mut draws = 0;
     let times = measure(repeats, || {
-        let tape = Tape::training(&model.parameters, 0, draws);
+        let tape = Tape::training(&model.parameters, Device::Cpu, Precision::F32, 0, draws);
         let tape = if profiling { tape.with_profile() } else { tape };
         let losses = criterion.forward(&model.forward(&tape, &batch), &targets);
         let gradients = tape.backward(&losses.total);

@@ -7,6 +7,7 @@ use mdetr_kernels::add::Add;
 use mdetr_kernels::attention::Attention;
 use mdetr_kernels::box_loss::BoxLoss;
 use mdetr_kernels::caption_contrastive_loss::CaptionContrastiveLoss;
+use mdetr_kernels::cast::Cast;
 use mdetr_kernels::contrastive_align_loss::ContrastiveAlignLoss;
 use mdetr_kernels::conv2d::{Conv2d, ConvGeometry};
 use mdetr_kernels::dropout::Dropout;
@@ -21,7 +22,7 @@ use mdetr_kernels::mean_rows::MeanRows;
 use mdetr_kernels::position_learned::PositionLearned;
 use mdetr_kernels::soft_token_loss::SoftTokenLoss;
 use mdetr_kernels::weighted_sum::WeightedSum;
-use mdetr_kernels::{Segments, Tensor};
+use mdetr_kernels::{DType, Segments, Tensor};
 
 use crate::var::Var;
 
@@ -41,6 +42,12 @@ pub fn layer_norm<'t>(x: &Var<'t>, w: &Var<'t>, b: &Var<'t>, eps: f64) -> Var<'t
 #[track_caller]
 pub fn add<'t>(a: &Var<'t>, b: &Var<'t>) -> Var<'t> {
     a.tape().apply(Add, &[a, b]).remove(0)
+}
+
+/// x in another float type; x itself when it has that already.
+#[track_caller]
+pub fn cast<'t>(x: &Var<'t>, to: DType) -> Var<'t> {
+    if x.value().dtype() == to { x.clone() } else { x.tape().apply(Cast { to }, &[x]).remove(0) }
 }
 
 /// Zeroes an element with probability p and scales the others by 1 / (1 - p), in training; the identity elsewhere.

@@ -2,7 +2,7 @@
 
 use mdetr_kernels::case::{Case, Input, Values};
 use mdetr_kernels::op::{Cx, Op};
-use mdetr_kernels::{DType, Device, Tensor};
+use mdetr_kernels::{DType, Device, Precision, Tensor};
 
 use crate::parameter::Parameters;
 use crate::tape::Tape;
@@ -61,8 +61,8 @@ fn cotangent(y: &Tensor, index: usize, seed: u64) -> Tensor {
 fn analytic_gradients(case: &Case, inputs: &[Tensor], cotangents: &[Tensor]) -> Vec<Option<Tensor>> {
     let parameters = Parameters::default();
     let tape = match case.training {
-        true => Tape::training(&parameters, case.seed, 0),
-        false => Tape::evaluating_with_gradients(&parameters),
+        true => Tape::training(&parameters, Device::Cpu, Precision::F32, case.seed, 0),
+        false => Tape::evaluating_with_gradients(&parameters, Device::Cpu, Precision::F32),
     };
     let vars: Vec<_> = inputs
         .iter()

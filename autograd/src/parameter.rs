@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mdetr_kernels::{DType, Tensor};
+use mdetr_kernels::{DType, Precision, Tensor};
 
 /// An index into [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +24,10 @@ pub struct Parameter {
     pub name: String,
     /// The master value.
     pub value: Tensor,
+    /// `value` in the compute dtype, if that is another: what matrix products read. The optimizer keeps it up to date.
+    pub copy: Option<Tensor>,
+    /// Whether matrix products read it in the compute dtype; everything else reads the master.
+    pub in_compute_dtype: bool,
     /// How `value` lies compared with the checkpoint.
     pub layout: Layout,
     /// False for statistics and indices that no optimizer touches.
@@ -33,6 +37,18 @@ pub struct Parameter {
 }
 
 impl Parameter {
+    /// What a computation in `dtype` reads.
+    #[track_caller]
+    pub fn value_in(&self, dtype: DType) -> &Tensor {
+        if !self.in_compute_dtype || dtype == self.value.dtype() {
+            return &self.value;
+        }
+        match &self.copy {
+            Some(copy) if copy.dtype() == dtype => copy,
+            other => panic!("{} has no copy in {dtype:?} but {other:?}: set_precision makes it", self.name),
+        }
+    }
+
     /// The shape under which the published checkpoint stores it.
     pub fn published_shape(&self) -> Vec<usize> {
         match (self.layout, self.value.shape()) {
@@ -116,13 +132,27 @@ impl Parameters {
         self.list.iter_mut().enumerate().map(|(i, p)| (ParameterId(i), p))
     }
 
-    /// A copy with every float value as `dtype`.
+    /// The type of the master values: f32, or f64 on the reference path.
+    pub fn dtype(&self) -> DType {
+        self.list.iter().map(|p| p.value.dtype()).find(|dtype| dtype.is_float()).unwrap_or(DType::F32)
+    }
+
+    /// A clone whose master values are `dtype`, without copies in another.
     pub fn to_dtype(&self, dtype: DType) -> Self {
-        let mut copy = self.clone();
-        for p in copy.list.iter_mut().filter(|p| p.value.dtype().is_float()) {
+        let mut clone = self.clone();
+        for p in clone.list.iter_mut().filter(|p| p.value.dtype().is_float()) {
             p.value = p.value.to_dtype(dtype);
+            p.copy = None;
         }
-        copy
+        clone
+    }
+
+    /// Makes the copies that a tape of this precision reads, of the master values as they are now.
+    pub fn set_precision(&mut self, precision: Precision) {
+        let dtype = precision.compute_dtype(self.dtype());
+        for p in &mut self.list {
+            p.copy = (p.in_compute_dtype && dtype != p.value.dtype()).then(|| p.value.to_dtype(dtype));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use mdetr_kernels::op::{Cx, GradSlot, Op, Pass, Saved};
-use mdetr_kernels::{DType, Device, Tensor};
+use mdetr_kernels::{DType, Device, Precision, Tensor, rounding};
 
 use crate::parameter::{ParameterId, Parameters};
 use crate::profile::Profile;
@@ -22,6 +22,7 @@ const NOT_RECORDED: usize = usize::MAX;
 pub struct Tape<'p> {
     parameters: &'p Parameters,
     recording: bool,
+    precision: Precision,
     cx: RefCell<Cx>,
     graph: RefCell<Graph>,
     profile: RefCell<Option<Profile>>,
@@ -82,25 +83,27 @@ impl Gradients {
 
 impl<'p> Tape<'p> {
     /// A tape for a training step: dropout draws, gradients are recorded. `seed` and `draws` place its random numbers
-    /// in the run's stream; [`Tape::draws`] tells where the next step goes on.
-    pub fn training(parameters: &'p Parameters, seed: u64, draws: u64) -> Self {
-        Self::new(parameters, true, Cx::new(Device::Cpu, true, true, seed, draws))
+    /// in the run's stream; [`Tape::draws`] tells where the next step goes on. `parameters` must hold the copies that
+    /// `precision` reads ([`Parameters::set_precision`]).
+    pub fn training(parameters: &'p Parameters, device: Device, precision: Precision, seed: u64, draws: u64) -> Self {
+        Self::new(parameters, true, precision, Cx::new(device, true, true, seed, draws))
     }
 
     /// A tape with gradients but without dropout: for parity and gradient checks.
-    pub fn evaluating_with_gradients(parameters: &'p Parameters) -> Self {
-        Self::new(parameters, true, Cx::new(Device::Cpu, false, true, 0, 0))
+    pub fn evaluating_with_gradients(parameters: &'p Parameters, device: Device, precision: Precision) -> Self {
+        Self::new(parameters, true, precision, Cx::new(device, false, true, 0, 0))
     }
 
     /// A tape that records nothing: for inference.
-    pub fn inference(parameters: &'p Parameters) -> Self {
-        Self::new(parameters, false, Cx::new(Device::Cpu, false, false, 0, 0))
+    pub fn inference(parameters: &'p Parameters, device: Device, precision: Precision) -> Self {
+        Self::new(parameters, false, precision, Cx::new(device, false, false, 0, 0))
     }
 
-    fn new(parameters: &'p Parameters, recording: bool, cx: Cx) -> Self {
+    fn new(parameters: &'p Parameters, recording: bool, precision: Precision, cx: Cx) -> Self {
         Tape {
             parameters,
             recording,
+            precision,
             cx: RefCell::new(cx),
             graph: RefCell::default(),
             profile: RefCell::default(),
@@ -150,24 +153,42 @@ impl<'p> Tape<'p> {
         self.cx.borrow().device
     }
 
+    /// What this tape computes in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The type of activations and of weights in matrix products.
+    pub fn compute_dtype(&self) -> DType {
+        self.precision.compute_dtype(self.master_dtype())
+    }
+
+    /// The type of master weights, and of everything from logits and boxes on: f32, or f64 on the reference path.
+    pub fn master_dtype(&self) -> DType {
+        self.parameters.dtype()
+    }
+
     /// The values that parameters on this tape have.
     pub fn parameters(&self) -> &'p Parameters {
         self.parameters
     }
 
-    /// A parameter. Asking again gives the same variable: a shared parameter is one slot.
+    /// A parameter, in the compute dtype where matrix products read it in that. Asking again gives the same variable: a
+    /// shared parameter is one slot.
+    #[track_caller]
     pub fn parameter(&self, id: ParameterId) -> Var<'_> {
         let parameter = &self.parameters[id];
+        let value = parameter.value_in(self.compute_dtype());
         let known = self.graph.borrow().parameters.get(&id).copied();
         let var = known.unwrap_or_else(|| {
             let requires_grad = parameter.requires_grad && self.recording;
-            let var = self.push_var(&parameter.value, requires_grad, Some(id));
+            let var = self.push_var(value, requires_grad, Some(id));
             if self.recording {
                 self.graph.borrow_mut().parameters.insert(id, var);
             }
             var
         });
-        self.var(var, parameter.value.clone())
+        self.var(var, value.clone())
     }
 
     /// A value without gradient.
@@ -223,7 +244,7 @@ impl<'p> Tape<'p> {
         let outputs = self.timed(&op, Pass::Forward, &values, || {
             let cx = &mut *self.cx.borrow_mut();
             cx.saving = needs_grad;
-            op.forward(cx, &values)
+            rounding::forward(&op, cx, &values)
         });
         let ids: Vec<usize> =
             outputs.tensors.iter().map(|t| self.push_var(t, needs_grad && t.dtype().is_float(), None)).collect();
@@ -266,8 +287,13 @@ impl<'p> Tape<'p> {
 
     /// The gradients of a scalar. The tape's record is used up.
     pub fn backward(&self, loss: &Var) -> Gradients {
-        let one = Tensor::from_slice(&[1.0f64], loss.shape(), self.device()).to_dtype(loss.value.dtype());
-        self.backward_from(vec![(loss, one)], |_, _| {})
+        self.backward_scaled(loss, 1.0)
+    }
+
+    /// The gradients of `scale` times a scalar, so that small ones are not zero in f16.
+    pub fn backward_scaled(&self, loss: &Var, scale: f64) -> Gradients {
+        let seed = Tensor::from_slice(&[scale], loss.shape(), self.device()).to_dtype(loss.value.dtype());
+        self.backward_from(vec![(loss, seed)], |_, _| {})
     }
 
     /// The gradients for given gradients of some variables. `on_ready` is called with each parameter as soon as its
@@ -316,7 +342,8 @@ impl<'p> Tape<'p> {
             targets.iter_mut().map(|t| t.as_mut().map_or(GradSlot::Skip, Target::slot)).collect();
         let grad_outs: Vec<Option<&Tensor>> = grad_outs.iter().map(Option::as_ref).collect();
         self.timed(&*node.op, Pass::Backward, &[], || {
-            node.op.backward(&mut self.cx.borrow_mut(), node.saved, &grad_outs, &mut slots);
+            let cx = &mut *self.cx.borrow_mut();
+            rounding::backward(&*node.op, cx, node.saved, &grad_outs, &mut slots);
         });
         drop(slots);
         for target in targets.into_iter().flatten() {

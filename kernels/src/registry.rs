@@ -34,6 +34,7 @@ ops!(
     attention,
     box_loss,
     caption_contrastive_loss,
+    cast,
     contrastive_align_loss,
     conv2d,
     dropout,
@@ -49,6 +50,10 @@ ops!(
     soft_token_loss,
     weighted_sum
 );
+
+/// Ops that read and write half types on the CPU by code of their own: `cast` is about nothing else, and `conv2d` rounds the
+/// product of weight and scale. [`crate::rounding`] does it for all others.
+pub const ROUND_THEMSELVES: &[&str] = &["cast", "conv2d"];
 
 /// Ops without a gradient, plain functions that no tape records: `assignment` chooses indices, which are piecewise
 /// constant; `adamw` changes parameters; `position_sine` depends on sizes alone.

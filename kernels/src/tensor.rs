@@ -7,6 +7,7 @@ use crate::buffer::{self, Buffer};
 use crate::cuda::DeviceBuffer;
 use crate::device::Device;
 use crate::dtype::{DType, Element};
+use crate::rounding;
 
 /// A shared, immutable array. Cloning and reshaping share the storage; writing needs the only handle.
 #[derive(Clone)]
@@ -246,20 +247,8 @@ impl Tensor {
         if self.device != Device::Cpu {
             return self.to_device(Device::Cpu).to_dtype(dtype).to_device(self.device);
         }
-        let values = self.to_f64_vec();
         let mut out = Tensor::empty(&self.shape, dtype, self.device);
-        fn fill<T: Element>(out: &mut Tensor, values: &[f64]) {
-            for (o, &v) in out.as_mut_slice::<T>().iter_mut().zip(values) {
-                *o = T::from_f64(v);
-            }
-        }
-        match dtype {
-            DType::F32 => fill::<f32>(&mut out, &values),
-            DType::F64 => fill::<f64>(&mut out, &values),
-            DType::F16 => fill::<half::f16>(&mut out, &values),
-            DType::BF16 => fill::<half::bf16>(&mut out, &values),
-            DType::I32 => fill::<i32>(&mut out, &values),
-        }
+        rounding::convert(&mut out, self);
         out
     }
 

@@ -3,8 +3,8 @@
 
 use mdetr_autograd::Var;
 use mdetr_autograd::functional as f;
+use mdetr_kernels::Tensor;
 use mdetr_kernels::assignment::{MatchCost, assign};
-use mdetr_kernels::{Device, Tensor};
 
 use crate::batch::Targets;
 use crate::config::CriterionConfig;
@@ -67,7 +67,7 @@ impl Criterion {
         let matching = f::Matching {
             matches: &tape.constant(matches.clone()),
             image_of_target: &tape.constant(targets.image_of_target.clone()),
-            num_boxes: &constant(&Tensor::from_slice(&[num_boxes as f64], &[1], Device::Cpu)),
+            num_boxes: &constant(&Tensor::from_slice(&[num_boxes as f64], &[1], tape.device())),
         };
         let c = &self.config;
         let (ce, cardinality) =

@@ -54,17 +54,24 @@ pub struct Builder<'a> {
     parameters: &'a mut Parameters,
     prefix: String,
     seed: u64,
+    in_f32: bool,
 }
 
 impl<'a> Builder<'a> {
     /// The root.
     pub fn new(parameters: &'a mut Parameters, seed: u64) -> Self {
-        Builder { parameters, prefix: String::new(), seed }
+        Builder { parameters, prefix: String::new(), seed, in_f32: false }
     }
 
     /// The child called `name`.
     pub fn at(&mut self, name: impl std::fmt::Display) -> Builder<'_> {
-        Builder { prefix: format!("{}{name}.", self.prefix), seed: self.seed, parameters: self.parameters }
+        let prefix = format!("{}{name}.", self.prefix);
+        Builder { prefix, parameters: self.parameters, ..*self }
+    }
+
+    /// The same place, for modules that compute with master weights whatever the precision.
+    pub fn in_f32(self) -> Self {
+        Builder { in_f32: true, ..self }
     }
 
     /// A trainable parameter.
@@ -72,7 +79,14 @@ impl<'a> Builder<'a> {
         self.push(name, shape, init, Layout::AsIs, false)
     }
 
-    /// A convolution's filter, (O, KH, KW, I).
+    /// The matrix (O, I) of a linear map, which reads it in the compute dtype.
+    pub fn matrix(&mut self, name: &str, shape: [usize; 2], init: Init) -> ParameterId {
+        let id = self.parameter(name, &shape, init);
+        self.parameters[id].in_compute_dtype = !self.in_f32;
+        id
+    }
+
+    /// A convolution's filter, (O, KH, KW, I): the convolution folds scales into the master and rounds the product.
     pub fn filter(&mut self, name: &str, shape: &[usize; 4], init: Init) -> ParameterId {
         self.push(name, shape, init, Layout::Filter, false)
     }
@@ -87,7 +101,15 @@ impl<'a> Builder<'a> {
         let philox = Philox { seed: self.seed, stream: fnv1a(&name) };
         let values = init.values(shape.iter().product(), philox);
         let value = Tensor::from_slice(&values, shape, Device::Cpu);
-        self.parameters.push(Parameter { name, value, layout, is_buffer, requires_grad: !is_buffer })
+        self.parameters.push(Parameter {
+            name,
+            value,
+            copy: None,
+            in_compute_dtype: false,
+            layout,
+            is_buffer,
+            requires_grad: !is_buffer,
+        })
     }
 
     /// Starts one parameter's rows as a copy of others of its rows.

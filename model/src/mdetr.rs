@@ -3,7 +3,7 @@
 use mdetr_autograd::functional as f;
 use mdetr_autograd::{ParameterId, Parameters, Tape, Var};
 use mdetr_kernels::activation::Activation;
-use mdetr_kernels::{DType, Device, Tensor};
+use mdetr_kernels::{DType, Tensor};
 
 use crate::backbone::{Backbone, Conv};
 use crate::batch::{Batch, Text};
@@ -106,8 +106,8 @@ impl Network {
     fn new(mut at: Builder, config: &ModelConfig) -> Self {
         let c = config.hidden_dim;
         let transformer = Transformer::new(at.at("transformer"), config);
-        let class_embed = Linear::fan_in(at.at("class_embed"), c, TOKEN_COLUMNS);
-        let bbox_embed = Mlp::new(at.at("bbox_embed"), &[c, c, c, 4]);
+        let class_embed = Linear::fan_in(at.at("class_embed").in_f32(), c, TOKEN_COLUMNS);
+        let bbox_embed = Mlp::new(at.at("bbox_embed").in_f32(), &[c, c, c, 4]);
         let query_embed = query_embedding(at.at("query_embed"), config.num_queries, c);
         // The published order of names: the projection of the backbone's features comes before the backbone.
         let channels = Backbone::channels_of(&config.backbone);
@@ -117,7 +117,7 @@ impl Network {
             PositionEncoding::new(at.at("backbone").at(1), &config.position_embedding, config.hidden_dim);
         let align_projections = config.contrastive_align_loss.then(|| {
             ["contrastive_align_projection_image", "contrastive_align_projection_text"]
-                .map(|name| Linear::fan_in(at.at(name), c, config.contrastive_loss_hdim))
+                .map(|name| Linear::fan_in(at.at(name).in_f32(), c, config.contrastive_loss_hdim))
         });
         Network {
             transformer,
@@ -135,7 +135,8 @@ impl Network {
 
     /// images (B, H, W, 3), of which `sizes` pixels are valid.
     pub fn encode_images<'t>(&self, tape: &'t Tape<'t>, images: &Tensor, sizes: &[[usize; 2]]) -> ImageFeatures<'t> {
-        let features = self.backbone.forward(&tape.constant(images.clone())); // (B, h, w, channels)
+        let pixels = f::cast(&tape.constant(images.clone()), tape.compute_dtype());
+        let features = self.backbone.forward(&pixels); // (B, h, w, channels)
         features.observe("backbone_last");
         let grid = self.input_proj.forward(&features); // (B, h, w, C)
         grid.observe("input_proj");
@@ -155,7 +156,8 @@ impl Network {
 
     /// How the tokens of these images and captions are packed.
     pub fn layout(&self, images: &ImageFeatures, text: &Text) -> Layout {
-        Layout::new(&images.sizes, images.grid_size, &text.counts, text.shape()[1])
+        let device = images.grid.tape().device();
+        Layout::new(&images.sizes, images.grid_size, &text.counts, text.shape()[1], device)
     }
 
     /// The longest caption in tokens.
@@ -166,8 +168,7 @@ impl Network {
     /// Predictions from features of B images and their captions.
     pub fn predict<'t>(&self, images: &ImageFeatures<'t>, text_features: &Var<'t>, text: &Text) -> Outputs<'t> {
         let layout = self.layout(images, text);
-        let dtype = images.grid.value().dtype();
-        let positions = self.position_encoding.forward(text_features.tape(), &layout, dtype);
+        let positions = self.position_encoding.forward(text_features.tape(), &layout);
         self.predict_at(positions, images, text_features, text)
     }
 
@@ -182,6 +183,7 @@ impl Network {
         let tape = text_features.tape();
         let layout = self.layout(images, text);
         positions.observe("pos_embed");
+        let positions = f::cast(&positions, tape.compute_dtype());
         let tokens = Tokens { image: images.grid.clone(), positions, text: text_features.clone() };
         let (memory, positions) = self.transformer.encode(&tokens, &layout);
         drop(tokens);
@@ -190,10 +192,12 @@ impl Network {
             stack(&hs).detach().observe("hs");
         }
         let hs = if self.aux_loss { stack(&hs) } else { hs[hs.len() - 1].clone() }; // (L * B * Q, C)
+        let hs = f::cast(&hs, tape.master_dtype());
         let outer = [hs.shape()[0] / (layout.images() * self.num_queries), layout.images(), self.num_queries];
         let unflatten = |y: &Var<'t>| y.reshape(&[&outer[..], &[y.value().last_axis()]].concat());
         let align = self.align_projections.as_ref().map(|[of_queries, of_tokens]| {
             let text_memory = f::gather_rows(&layout.text_index(), &[&memory]); // (B * T, C)
+            let text_memory = f::cast(&text_memory, tape.master_dtype());
             let tokens = f::l2_normalize(&of_tokens.forward(&text_memory));
             let shape = [layout.images(), layout.text_len, tokens.value().last_axis()];
             Alignment {
@@ -215,7 +219,8 @@ impl Network {
 fn stack<'t>(parts: &[Var<'t>]) -> Var<'t> {
     let rows: usize = parts.iter().map(|p| p.shape()[0]).sum();
     let index: Vec<i32> = (0..rows as i32).collect();
-    f::gather_rows(&Tensor::from_slice(&index, &[rows], Device::Cpu), &parts.iter().collect::<Vec<_>>())
+    let index = Tensor::from_slice(&index, &[rows], parts[0].tape().device());
+    f::gather_rows(&index, &parts.iter().collect::<Vec<_>>())
 }
 
 impl Outputs<'_> {
@@ -224,7 +229,7 @@ impl Outputs<'_> {
         self.logits.shape()[0]
     }
 
-    /// The type that everything is computed in.
+    /// The type of the predictions, and of the losses.
     pub fn dtype(&self) -> DType {
         self.logits.value().dtype()
     }

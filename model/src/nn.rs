@@ -17,13 +17,13 @@ pub struct Linear {
 impl Linear {
     /// With `init` for W and zero for b.
     pub fn new(mut at: Builder, i: usize, o: usize, init: Init) -> Self {
-        Linear { w: at.parameter("weight", &[o, i], init), b: at.parameter("bias", &[o], Init::Constant(0.0)) }
+        Linear { w: at.matrix("weight", [o, i], init), b: at.parameter("bias", &[o], Init::Constant(0.0)) }
     }
 
     /// With the framework's default start: both uniform within 1 / sqrt(I).
     pub fn fan_in(mut at: Builder, i: usize, o: usize) -> Self {
         let init = Init::fan_in(i);
-        Linear { w: at.parameter("weight", &[o, i], init), b: at.parameter("bias", &[o], init) }
+        Linear { w: at.matrix("weight", [o, i], init), b: at.parameter("bias", &[o], init) }
     }
 
     /// x (..., I) -> (..., O).
@@ -124,7 +124,7 @@ impl MultiheadAttention {
     /// Over C = `width` channels.
     pub fn new(mut at: Builder, width: usize, heads: usize, dropout: f32) -> Self {
         MultiheadAttention {
-            in_proj_weight: at.parameter("in_proj_weight", &[3 * width, width], Init::xavier(3 * width, width)),
+            in_proj_weight: at.matrix("in_proj_weight", [3 * width, width], Init::xavier(3 * width, width)),
             in_proj_bias: at.parameter("in_proj_bias", &[3 * width], Init::Constant(0.0)),
             out_proj: Linear::new(at.at("out_proj"), width, width, Init::xavier(width, width)),
             heads,

@@ -2,7 +2,6 @@
 
 use mdetr_autograd::functional as f;
 use mdetr_autograd::{ParameterId, Tape, Var};
-use mdetr_kernels::DType;
 use mdetr_kernels::position_sine::position_sine;
 
 use crate::init::{Builder, Init};
@@ -48,11 +47,12 @@ impl PositionEncoding {
         }
     }
 
-    /// (sum of h * w over images, C), valid cells row-major.
-    pub fn forward<'t>(&self, tape: &'t Tape<'t>, layout: &Layout, dtype: DType) -> Var<'t> {
+    /// (sum of h * w over images, C), valid cells row-major, in the type of the masters.
+    pub fn forward<'t>(&self, tape: &'t Tape<'t>, layout: &Layout) -> Var<'t> {
         match self {
             PositionEncoding::Sine { width } => {
-                tape.constant(position_sine(&layout.sizes, *width, tape.device()).to_dtype(dtype))
+                let positions = position_sine(&layout.sizes, *width, tape.device());
+                f::cast(&tape.constant(positions), tape.master_dtype())
             }
             PositionEncoding::Learned { row_embed, col_embed } => {
                 f::position_learned(&tape.parameter(*row_embed), &tape.parameter(*col_embed), &layout.sizes)

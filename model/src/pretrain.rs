@@ -26,20 +26,21 @@ pub struct Phrases {
 pub fn caption_contrastive<'t>(model: &Mdetr, tape: &'t Tape<'t>, batch: &Batch, phrases: &Phrases) -> Var<'t> {
     let images = model.network.encode_images(tape, &batch.images, &batch.image_sizes);
     let text = model.network.encode_text(tape, &batch.text); // (B * T, C)
-    let (index, cells) = valid_cells(&images.sizes, images.grid_size);
-    let features = f::l2_normalize(&f::gather_rows(&index, &[&images.grid]));
-    let tensor = |v: &[i32], shape: &[usize]| Tensor::from_slice(v, shape, Device::Cpu);
+    let (index, cells) = valid_cells(&images.sizes, images.grid_size, tape.device());
+    let features = f::cast(&f::gather_rows(&index, &[&images.grid]), tape.master_dtype());
+    let tensor = |v: &[i32], shape: &[usize]| Tensor::from_slice(v, shape, tape.device());
     let rows: Vec<i32> = phrases.tokens.iter().flatten().map(|&t| t as i32).collect();
     let mut offsets = vec![0];
     for tokens in &phrases.tokens {
         offsets.push(offsets[offsets.len() - 1] + tokens.len() as i32);
     }
     let means = f::mean_rows(&text, &tensor(&rows, &[rows.len()]), &tensor(&offsets, &[offsets.len()]));
+    let means = f::cast(&means, tape.master_dtype());
     let image: Vec<i32> = phrases.image.iter().map(|&b| b as i32).collect();
     let candidates: Vec<i32> = phrases.candidates.iter().flatten().map(|&c| i32::from(c)).collect();
     let (p, b) = (image.len(), images.sizes.len());
     f::caption_contrastive_loss(
-        &features,
+        &f::l2_normalize(&features),
         &f::l2_normalize(&means),
         &tensor(&image, &[p]),
         &tensor(&candidates, &[p, b]),
@@ -48,7 +49,7 @@ pub fn caption_contrastive<'t>(model: &Mdetr, tape: &'t Tape<'t>, batch: &Batch,
 }
 
 /// Rows of the valid cells in a padded grid, and the first of them of each image.
-fn valid_cells(sizes: &[[usize; 2]], grid: [usize; 2]) -> (Tensor, Vec<usize>) {
+fn valid_cells(sizes: &[[usize; 2]], grid: [usize; 2], device: Device) -> (Tensor, Vec<usize>) {
     let mut rows = Vec::new();
     let mut cells = vec![0];
     for (b, &[h, w]) in sizes.iter().enumerate() {
@@ -57,5 +58,5 @@ fn valid_cells(sizes: &[[usize; 2]], grid: [usize; 2]) -> (Tensor, Vec<usize>) {
         }
         cells.push(rows.len());
     }
-    (Tensor::from_slice(&rows, &[rows.len()], Device::Cpu), cells)
+    (Tensor::from_slice(&rows, &[rows.len()], device), cells)
 }

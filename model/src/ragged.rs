@@ -21,18 +21,26 @@ pub struct Layout {
     pub text_counts: Vec<usize>,
     /// First row of each image's sequence, and the total at the end.
     starts: Vec<usize>,
+    device: Device,
 }
 
 impl Layout {
     /// Feature maps of valid `sizes` inside a padded `grid`, captions of `text_counts` tokens padded to `text_len`.
+    /// Indices lie on `device`.
     #[track_caller]
-    pub fn new(sizes: &[[usize; 2]], grid: [usize; 2], text_counts: &[usize], text_len: usize) -> Self {
+    pub fn new(
+        sizes: &[[usize; 2]],
+        grid: [usize; 2],
+        text_counts: &[usize],
+        text_len: usize,
+        device: Device,
+    ) -> Self {
         assert_eq!(sizes.len(), text_counts.len(), "layout: one caption an image");
         let mut starts = vec![0];
         for &[h, w] in sizes {
             starts.push(starts[starts.len() - 1] + h * w + text_len);
         }
-        Layout { sizes: sizes.into(), grid, text_len, text_counts: text_counts.to_vec(), starts }
+        Layout { sizes: sizes.into(), grid, text_len, text_counts: text_counts.to_vec(), starts, device }
     }
 
     /// Number of images.
@@ -52,7 +60,7 @@ impl Layout {
     fn index(&self, of: impl Fn(usize, &mut Vec<i32>)) -> Tensor {
         let mut index = Vec::with_capacity(self.rows());
         (0..self.images()).for_each(|b| of(b, &mut index));
-        Tensor::from_slice(&index, &[index.len()], Device::Cpu)
+        Tensor::from_slice(&index, &[index.len()], self.device)
     }
 
     /// For each packed row, the row of the concatenation of (image grid (B*H*W), text (B*T)).
@@ -104,7 +112,7 @@ impl Layout {
             }
             first += h * w;
         }
-        Tensor::from_slice(&index, &[index.len()], Device::Cpu)
+        Tensor::from_slice(&index, &[index.len()], self.device)
     }
 
     fn valid_keys(&self, b: usize) -> usize {

@@ -5,10 +5,10 @@ mod records;
 
 use std::path::PathBuf;
 
-use mdetr_kernels::{DType, Tensor};
+use mdetr_kernels::{DType, Precision, Tensor};
 use mdetr_model::criterion::Criterion;
 use mdetr_model::{Mdetr, recipe};
-use mdetr_train::dump::{Activations, RecordedCase, Trace, activations, trace, trace_at};
+use mdetr_train::dump::{Activations, RecordedCase, Trace, activations, trace, trace_at, trace_in};
 use mdetr_train::optimizer::Optimizer;
 use mdetr_train::schedule::{Kind, Rates, Schedule};
 use safetensors::SafeTensors;
@@ -230,6 +230,36 @@ impl Golden {
         }
     }
 
+    /// Every loss, and all gradients together, in half types against f32. Gradients of a half type are off by the recorded
+    /// difference of f32 and f64 (2.4e-6 in the median) times the ratio of their units, 2^13 or 2^16: by 2 % or 16 %.
+    fn check_half_types(&self) {
+        let exact = self.trace(DType::F32);
+        let (criterion, targets) = (self.criterion(), self.case.targets.as_ref().unwrap());
+        // Without a scale, f16 gradients below 6e-8 would be zero.
+        for (precision, scale, losses_allowed, gradients_allowed) in
+            [(Precision::F16, 1024.0, 5e-3, 0.04), (Precision::BF16, 1.0, 2e-2, 0.2)]
+        {
+            let half = trace_in(precision, scale, &self.model, &criterion, &self.case.batch, targets);
+            for ((name, got), (_, want)) in half.losses.iter().zip(&exact.losses) {
+                let off = (got - want).abs() / want;
+                assert!(off <= losses_allowed, "{}: {precision:?}: {name} is {got} of {want}", self.name);
+            }
+            let (mut difference, mut norm) = (0.0, 0.0);
+            for (id, want) in exact.gradients.iter() {
+                let (p, got) = (&self.model.parameters[id], half.gradients.parameter(id).unwrap());
+                let dtype = if p.in_compute_dtype { precision.compute_dtype(DType::F32) } else { DType::F32 };
+                assert_eq!(got.dtype(), dtype, "{}: {precision:?}: gradient of {}", self.name, p.name);
+                for (got, want) in got.to_f64_vec().iter().zip(want.to_f64_vec()) {
+                    difference += (got / scale - want).powi(2);
+                    norm += want * want;
+                }
+            }
+            let off = (difference / norm).sqrt();
+            let allowed = 1e-4..=gradients_allowed; // less would mean that nothing was rounded
+            assert!(allowed.contains(&off), "{}: {precision:?}: gradients are off by {off:.1e}", self.name);
+        }
+    }
+
     /// The recorded steps: losses, norms, learning rates; and every parameter and average after the first.
     fn check_training(mut self) {
         let record = json(&self.dir.join("train_trace.json"));
@@ -319,7 +349,7 @@ macro_rules! parity {
 }
 
 parity! {
-    base: "tiny/base", check_forward_and_backward, check_f64, check_training;
+    base: "tiny/base", check_forward_and_backward, check_half_types, check_f64, check_training;
     zero_boxes: "tiny/zero_boxes", check_forward_and_backward, check_f64, check_training;
     no_aux: "tiny/no_aux", check_forward_and_backward, check_f64;
     no_contrastive_align: "tiny/no_contrastive_align", check_forward_and_backward, check_f64;

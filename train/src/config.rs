@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use mdetr_kernels::Precision;
 use mdetr_model::{CriterionConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -63,6 +64,9 @@ pub struct TrainingConfig {
     pub weight_decay: f64,
     /// Largest norm of all gradients together; 0 does not clip.
     pub clip_max_norm: f64,
+    /// What a step computes in: `fp32`, `tf32`, `fp16` or `bf16`. Evaluation is always `fp32`.
+    #[serde(with = "PrecisionName")]
+    pub precision: Precision,
     /// Keeps a moving average of the weights, which evaluation then uses.
     pub ema: bool,
     /// Its decay.
@@ -75,6 +79,20 @@ pub struct TrainingConfig {
     /// The image-caption warm-up before training, for models that start from nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<PretrainConfig>,
+}
+
+/// How a configuration spells a precision.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Precision")]
+enum PrecisionName {
+    #[serde(rename = "fp32")]
+    F32,
+    #[serde(rename = "tf32")]
+    TF32,
+    #[serde(rename = "fp16")]
+    F16,
+    #[serde(rename = "bf16")]
+    BF16,
 }
 
 /// The image-caption warm-up: phrases learn to find their image, with no boxes.
@@ -109,6 +127,7 @@ impl Default for TrainingConfig {
             fraction_hold_steps: 0.66,
             weight_decay: 1e-4,
             clip_max_norm: 0.1,
+            precision: Precision::F32,
             ema: false,
             ema_decay: 0.9998,
             eval_skip: 1,

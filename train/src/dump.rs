@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use mdetr_autograd::{Gradients, Parameters, Tape};
-use mdetr_kernels::{DType, Device, Tensor};
+use mdetr_kernels::{DType, Device, Precision, Tensor};
 use mdetr_model::batch::Text;
 use mdetr_model::criterion::{Criterion, Losses};
 use mdetr_model::mdetr::TOKEN_COLUMNS;
@@ -157,8 +157,8 @@ pub struct Trace {
 /// One forward pass without losses, in the dtype of the parameters.
 pub fn activations(model: &Mdetr, batch: &Batch, dtype: DType) -> Activations {
     let parameters = model.parameters.to_dtype(dtype);
-    let tape = Tape::inference(&parameters).with_observer();
-    let (_, layout) = forward(model, &tape, batch, None, dtype);
+    let tape = Tape::inference(&parameters, Device::Cpu, Precision::F32).with_observer();
+    let (_, layout) = forward(model, &tape, batch, None);
     golden_layouts(tape.take_observed(), &layout)
 }
 
@@ -177,8 +177,35 @@ pub fn trace_at(
     dtype: DType,
 ) -> Trace {
     let parameters = model.parameters.to_dtype(dtype);
-    let tape = Tape::evaluating_with_gradients(&parameters).with_observer();
-    let (outputs, layout) = forward(model, &tape, batch, positions, dtype);
+    let tape = Tape::evaluating_with_gradients(&parameters, Device::Cpu, Precision::F32).with_observer();
+    trace_on(&tape, 1.0, positions, model, criterion, batch, targets)
+}
+
+/// The same with f32 masters, computed in `precision`; the gradients are those of `loss_scale` times the loss.
+pub fn trace_in(
+    precision: Precision,
+    loss_scale: f64,
+    model: &Mdetr,
+    criterion: &Criterion,
+    batch: &Batch,
+    targets: &Targets,
+) -> Trace {
+    let mut parameters = model.parameters.clone();
+    parameters.set_precision(precision);
+    let tape = Tape::evaluating_with_gradients(&parameters, Device::Cpu, precision).with_observer();
+    trace_on(&tape, loss_scale, None, model, criterion, batch, targets)
+}
+
+fn trace_on<'t>(
+    tape: &'t Tape<'t>,
+    loss_scale: f64,
+    positions: Option<&Tensor>,
+    model: &Mdetr,
+    criterion: &Criterion,
+    batch: &Batch,
+    targets: &Targets,
+) -> Trace {
+    let (outputs, layout) = forward(model, tape, batch, positions);
     let losses = criterion.forward(&outputs, targets);
     drop(outputs);
     Trace {
@@ -186,7 +213,7 @@ pub fn trace_at(
         losses: losses.named(),
         total: losses.total.value().item(),
         hungarian: hungarian(&losses, targets),
-        gradients: tape.backward(&losses.total),
+        gradients: tape.backward_scaled(&losses.total, loss_scale),
     }
 }
 
@@ -195,9 +222,9 @@ fn forward<'t>(
     tape: &'t Tape<'t>,
     batch: &Batch,
     positions: Option<&Tensor>,
-    dtype: DType,
 ) -> (mdetr_model::Outputs<'t>, Layout) {
     let network = &model.network;
+    let dtype = tape.master_dtype();
     let images = network.encode_images(tape, &batch.images.to_dtype(dtype), &batch.image_sizes);
     let text = network.encode_text(tape, &batch.text);
     let outputs = match positions {

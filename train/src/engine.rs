@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use mdetr_autograd::profile::Profile;
 use mdetr_autograd::{Tape, Var};
+use mdetr_kernels::{Device, Precision};
 use mdetr_model::Mdetr;
 use mdetr_model::criterion::{Criterion, Losses};
 use mdetr_model::pretrain::caption_contrastive;
@@ -18,6 +19,8 @@ pub struct Trainer<'a> {
     pub model: &'a mut Mdetr,
     /// What updates it.
     pub optimizer: Optimizer,
+    /// What it computes in; its parameters have the copies.
+    pub precision: Precision,
     /// Of dropout.
     pub seed: u64,
     /// Random streams taken so far.
@@ -89,7 +92,7 @@ impl Trainer<'_> {
         rates: Rates,
         loss: impl for<'t> FnOnce(&Mdetr, &'t Tape<'t>) -> Result<(Var<'t>, Vec<(String, f64)>)>,
     ) -> Result<StepReport> {
-        let tape = Tape::training(&self.model.parameters, self.seed, self.draws);
+        let tape = Tape::training(&self.model.parameters, Device::Cpu, self.precision, self.seed, self.draws);
         let tape = if self.profile.is_some() { tape.with_profile() } else { tape };
         let (total, losses) = loss(self.model, &tape)?;
         let gradients = tape.backward(&total);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use mdetr_autograd::{Parameters, Tape};
+use mdetr_kernels::{Device, Precision};
 use mdetr_model::Mdetr;
 use mdetr_model::postprocess::{Prediction, postprocess};
 use serde::Serialize;
@@ -170,7 +171,7 @@ fn predict(
         eval_phrases(dataset.record(i)).iter().map(|spans| soft_tokens(encoding, spans)).collect()
     });
     let text = collator.text(&encodings.iter().collect::<Vec<_>>());
-    let tape = Tape::inference(parameters);
+    let tape = Tape::inference(parameters, Device::Cpu, Precision::F32);
     let images = model.network.encode_images(&tape, &collated.batch.images, &collated.batch.image_sizes);
     let outputs = model.network.predict(&images, &model.network.encode_text(&tape, &text), &text);
     let sizes: Vec<[usize; 2]> =

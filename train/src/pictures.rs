@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use image::RgbImage;
 use mdetr_autograd::{Parameters, Tape};
+use mdetr_kernels::{Device, Precision};
 use mdetr_model::Mdetr;
 use mdetr_model::postprocess::postprocess;
 use serde_json::Value;
@@ -26,7 +27,7 @@ pub fn scenes(
     let panel = |index: usize| -> Result<Panel> {
         let collated = collator.collate(vec![dataset.example(index, 0)?]);
         let (record, annotations) = dataset.record(index);
-        let tape = Tape::inference(parameters);
+        let tape = Tape::inference(parameters, Device::Cpu, Precision::F32);
         let outputs = model.forward(&tape, &collated.batch);
         let size = collated.records[0].orig_size.map(|side| side as usize);
         let predictions = postprocess(&outputs.last_logits(), &outputs.last_boxes(), &[size]).remove(0);

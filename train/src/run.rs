@@ -79,10 +79,12 @@ pub fn train(config: &RunConfig, profile: bool) -> Result<Value> {
     let parameters =
         model.parameters.iter().filter(|(_, p)| p.requires_grad).map(|(_, p)| p.value.len()).sum::<usize>();
     eprintln!("{parameters} trainable parameters, {} training images, run folder {}", train_set.len(), dir.display());
+    model.parameters.set_precision(config.training.precision);
     let optimizer = new_optimizer(&config, &model);
     let mut trainer = Trainer {
         model: &mut model,
         optimizer,
+        precision: config.training.precision,
         seed: config.training.seed,
         draws: 0,
         profile: profile.then(Profile::default),

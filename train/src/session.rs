@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use mdetr_autograd::{Tape, Var};
+use mdetr_kernels::{Device, Precision};
 use mdetr_model::batch::Text;
 use mdetr_model::mdetr::{ImageFeatures, TOKEN_COLUMNS};
 use mdetr_model::postprocess::postprocess;
@@ -57,7 +58,7 @@ impl Session {
 
     /// A tape for inference.
     pub fn tape(&self) -> Tape<'_> {
-        Tape::inference(&self.model.parameters)
+        Tape::inference(&self.model.parameters, Device::Cpu, Precision::F32)
     }
 
     /// One image and its caption as a batch, and the image.

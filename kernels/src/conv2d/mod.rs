@@ -18,6 +18,7 @@
 pub mod cases;
 mod correlate;
 mod cpu;
+mod half;
 mod pack;
 mod reference;
 mod sizes;
@@ -122,6 +123,9 @@ impl Op for Conv2d {
         if let Some(r) = residual {
             assert_eq!(r.shape(), shape, "conv2d: residual is {:?}, y is {shape:?}", r.shape());
         }
+        if matches!(x.dtype(), DType::F16 | DType::BF16) {
+            return half::forward(self, cx, x, w, scale, bias, residual);
+        }
         let mut y = Tensor::empty(&shape, x.dtype(), cx.device);
         match x.dtype() {
             DType::F32 => cpu::forward(
@@ -156,6 +160,9 @@ impl Op for Conv2d {
 
     fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
+        if matches!(dy.dtype(), DType::F16 | DType::BF16) {
+            return half::backward(self, cx, saved, dy, grads);
+        }
         let (x, w) = (&saved.tensors[0], &saved.tensors[1]);
         let scale = self.scale.then(|| &saved.tensors[2]);
         let sizes = self.sizes(x, w);

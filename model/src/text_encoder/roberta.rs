@@ -60,27 +60,27 @@ impl Roberta {
 
     fn embed<'t>(&self, tape: &'t Tape<'t>, text: &Text) -> Var<'t> {
         let words = self.word_embeddings.forward(tape, &text.ids); // (B, T, C)
-        let types = self.token_type_embeddings.forward(tape, &Tensor::from_slice(&[0i32], &[1], Device::Cpu));
+        let types = self.token_type_embeddings.forward(tape, &Tensor::from_slice(&[0i32], &[1], tape.device()));
         let types = types.reshape(&[self.config.hidden_size]);
-        let positions = self.position_embeddings.forward(tape, &self.positions(text));
+        let positions = self.position_embeddings.forward(tape, &self.positions(text, tape.device()));
         let y = self.norm.forward(&f::add(&f::add(&words, &types), &positions));
         y.observe("text_embeddings");
-        f::dropout(&y, self.config.hidden_dropout_prob)
+        f::dropout(&f::cast(&y, tape.compute_dtype()), self.config.hidden_dropout_prob)
     }
 
     /// (B, T): valid tokens count up from the padding index, padding stays on it.
-    fn positions(&self, text: &Text) -> Tensor {
+    fn positions(&self, text: &Text, device: Device) -> Tensor {
         let [b, t] = text.shape();
         let pad = self.config.pad_token_id;
         let position = |at: usize| if at % t < text.counts[at / t] { pad + 1 + at % t } else { pad };
         let positions: Vec<i32> = (0..b * t).map(|at| position(at) as i32).collect();
-        Tensor::from_slice(&positions, &[b, t], Device::Cpu)
+        Tensor::from_slice(&positions, &[b, t], device)
     }
 
     /// tanh of a linear map of the first token: only the contrastive loss of other configurations reads it.
     fn observe_pooler(&self, y: &Var, b: usize, t: usize) {
         let first: Vec<i32> = (0..b).map(|b| (b * t) as i32).collect();
-        let first = f::gather_rows(&Tensor::from_slice(&first, &[b], Device::Cpu), &[&y.detach()]);
+        let first = f::gather_rows(&Tensor::from_slice(&first, &[b], y.tape().device()), &[&y.detach()]);
         self.pooler.forward_with(&first, Activation::Tanh).detach().observe("text_pooler_output");
     }
 }

@@ -2,7 +2,7 @@
 
 use mdetr_autograd::functional as f;
 use mdetr_autograd::{Tape, Var};
-use mdetr_kernels::{Device, Tensor};
+use mdetr_kernels::Tensor;
 
 use crate::batch::Text;
 use crate::config::TextConfig;
@@ -33,9 +33,9 @@ impl Words {
     pub fn forward<'t>(&self, tape: &'t Tape<'t>, text: &Text) -> Var<'t> {
         let [b, t] = text.shape();
         let positions: Vec<i32> = (0..t as i32).collect();
-        let positions = Tensor::from_slice(&positions, &[t], Device::Cpu);
+        let positions = Tensor::from_slice(&positions, &[t], tape.device());
         let words = self.word_embeddings.forward(tape, &text.ids);
         let y = f::add(&words, &self.position_embeddings.forward(tape, &positions));
-        y.reshape(&[b * t, self.config.hidden_size])
+        f::cast(&y.reshape(&[b * t, self.config.hidden_size]), tape.compute_dtype())
     }
 }

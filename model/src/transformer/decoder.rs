@@ -28,7 +28,7 @@ impl Decoder {
         Decoder { layers, norm: LayerNorm::new(at.at("norm"), config.hidden_dim, 1e-5) }
     }
 
-    /// memory, positions (rows, C), queries (Q, C) -> L of (B * Q, C).
+    /// memory, positions (rows, C), queries (Q, C), of one type -> L of (B * Q, C).
     pub(super) fn forward<'t>(
         &self,
         memory: &Var<'t>,

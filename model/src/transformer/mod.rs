@@ -69,7 +69,9 @@ impl Transformer {
         queries: ParameterId,
         layout: &Layout,
     ) -> Vec<Var<'t>> {
-        self.decoder.forward(memory, positions, &memory.tape().parameter(queries), layout)
+        let tape = memory.tape();
+        let queries = f::cast(&tape.parameter(queries), tape.compute_dtype());
+        self.decoder.forward(memory, positions, &queries, layout)
     }
 
     /// Starts every encoder layer's key projection as a copy of its query projection.
