@@ -9,13 +9,13 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{DType, Device, Tensor};
 
 /// Input x of any shape; output y of the same shape.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,9 @@ impl Op for Dropout {
         let philox = cx.next_philox();
         let mut y = Tensor::empty(x.shape(), x.dtype(), cx.device);
         match x.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                cuda::forward(cuda, &mut y, x, cx.philox_arg(Some(philox)), self.p);
+            }
             DType::F32 => cpu::forward(y.as_mut_slice(), x.as_slice(), philox, self.p),
             DType::F64 => reference::forward::<f64>(y.as_mut_slice(), x.as_slice(), philox, self.p),
             other => panic!("dropout: dtype {other:?} has no CPU implementation"),
@@ -46,10 +49,14 @@ impl Op for Dropout {
         Outputs::one(y, Saved { tensors: Vec::new(), philox: Some(philox) })
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
         let [dx] = grads else { panic!("dropout: one gradient") };
         match dy.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                let p = saved.philox.map_or(0.0, |_| self.p);
+                cuda::backward(cuda, dx, dy, cx.philox_arg(saved.philox), p);
+            }
             DType::F32 => cpu::backward(dx, dy.as_slice(), saved.philox, self.p),
             _ => reference::backward::<f64>(dx, dy.as_slice(), saved.philox, self.p),
         }
