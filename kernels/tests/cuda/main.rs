@@ -2,6 +2,7 @@
 //! to a number, on that GPU instead.
 
 mod conformance;
+mod position_sine;
 #[path = "../../simulator/tests/common/process.rs"]
 mod process;
 
