@@ -148,6 +148,9 @@ fn slope_agrees(case: &Case, cuda: &'static Cuda) {
     const STEP: f64 = 1e-2;
     let (device, reference) = (Device::Cuda(cuda), Run::reference(case, DType::F32));
     let outputs = reference.forward().tensors;
+    if Run::fast(case, device, DType::F32).forward().tensors.iter().any(|y| rounding(y.dtype()) > 0.0) {
+        return; // a staircase has no slope
+    }
     let exact: Vec<DType> = outputs.iter().map(|_| DType::F64).collect();
     let grads = reference.backward(&exact, None, None);
     for (i, grad) in grads.iter().enumerate() {
@@ -234,4 +237,4 @@ macro_rules! ops {
     };
 }
 
-ops!(layer_norm);
+ops!(add, cast, dropout, embedding, gather_rows, l2_normalize, layer_norm, mean_rows, position_learned, weighted_sum);
