@@ -28,6 +28,8 @@ pub mod simd;
 pub mod tensor;
 
 mod buffer;
+mod masked;
+mod row_norm;
 mod staging;
 
 pub mod adamw;
@@ -50,6 +52,7 @@ pub mod max_pool;
 pub mod mean_rows;
 pub mod position_learned;
 pub mod position_sine;
+pub mod residual_norm;
 pub mod soft_token_loss;
 pub mod weighted_sum;
 

@@ -237,4 +237,16 @@ macro_rules! ops {
     };
 }
 
-ops!(add, cast, dropout, embedding, gather_rows, l2_normalize, layer_norm, mean_rows, position_learned, weighted_sum);
+ops!(
+    add,
+    cast,
+    dropout,
+    embedding,
+    gather_rows,
+    l2_normalize,
+    layer_norm,
+    mean_rows,
+    position_learned,
+    residual_norm,
+    weighted_sum
+);
