@@ -38,7 +38,7 @@ const WITHOUT_REFERENCE: [(&str, &str); 3] = [
 ];
 
 /// Ops without a file in kernels/tests/goldens.
-const WITHOUT_RECORD: [(&str, &str); 9] = [
+const WITHOUT_RECORD: [(&str, &str); 10] = [
     ("add", "plain arithmetic: the definition is one line"),
     ("caption_contrastive_loss", "ours: there is no published code to record"),
     ("cast", "a conversion of types, exact or to the nearest"),
@@ -47,6 +47,7 @@ const WITHOUT_RECORD: [(&str, &str); 9] = [
     ("gather_rows", "copies rows: the definition is one line"),
     ("mean_rows", "plain arithmetic: the definition is one line"),
     ("position_learned", "recorded within a whole model: tests/parity, learned_pos"),
+    ("residual_norm", "layer_norm of a sum, which is recorded; also within whole models: tests/parity"),
     ("weighted_sum", "plain arithmetic: the definition is one line"),
 ];
 

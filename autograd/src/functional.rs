@@ -20,6 +20,7 @@ use mdetr_kernels::linear::Linear;
 use mdetr_kernels::max_pool::MaxPool;
 use mdetr_kernels::mean_rows::MeanRows;
 use mdetr_kernels::position_learned::PositionLearned;
+use mdetr_kernels::residual_norm::ResidualNorm;
 use mdetr_kernels::soft_token_loss::SoftTokenLoss;
 use mdetr_kernels::weighted_sum::WeightedSum;
 use mdetr_kernels::{DType, Segments, Tensor};
@@ -36,6 +37,26 @@ pub fn linear<'t>(x: &Var<'t>, w: &Var<'t>, b: &Var<'t>, activation: Activation)
 #[track_caller]
 pub fn layer_norm<'t>(x: &Var<'t>, w: &Var<'t>, b: &Var<'t>, eps: f64) -> Var<'t> {
     x.tape().apply(LayerNorm { eps }, &[x, w, b]).remove(0)
+}
+
+/// [`layer_norm`] of x + [`dropout`] of r, both (..., C), in one pass.
+#[track_caller]
+pub fn residual_norm<'t>(x: &Var<'t>, r: &Var<'t>, w: &Var<'t>, b: &Var<'t>, p: f32, eps: f64) -> Var<'t> {
+    x.tape().apply(ResidualNorm { p, eps }, &[x, r, w, b]).remove(0)
+}
+
+/// [`residual_norm`], and its sum with positions (Q, C) that repeat over the rows.
+#[track_caller]
+pub fn residual_norm_with_positions<'t>(
+    x: &Var<'t>,
+    r: &Var<'t>,
+    w: &Var<'t>,
+    b: &Var<'t>,
+    positions: &Var<'t>,
+    p: f32,
+    eps: f64,
+) -> (Var<'t>, Var<'t>) {
+    pair(x.tape().apply(ResidualNorm { p, eps }, &[x, r, w, b, positions]))
 }
 
 /// a (..., S) + b (S), repeated over the leading axes of a; S is any shape.

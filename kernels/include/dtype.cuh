@@ -65,3 +65,13 @@ template <class T> __device__ inline void store_vector(T* y, const float (&from)
 template <class T> __device__ inline void store_gradient(T* slot, float value, int accumulate) {
     *slot = from_float<T>(accumulate ? to_float(*slot) + value : value);
 }
+
+// 16 bytes of a gradient slot, 16-byte aligned.
+template <class T>
+__device__ inline void store_gradient_vector(T* slot, const float (&values)[VECTOR<T>], int accumulate) {
+    float sums[VECTOR<T>] = {};
+    if (accumulate) load_vector(sums, slot);
+#pragma unroll
+    for (int i = 0; i < VECTOR<T>; i++) sums[i] = accumulate ? sums[i] + values[i] : values[i];
+    store_vector(slot, sums);
+}

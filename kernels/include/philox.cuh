@@ -33,3 +33,14 @@ __device__ inline float keep(const Philox& philox, unsigned long long index, flo
     unsigned words[4] = {block.x, block.y, block.z, block.w};
     return keep_factor(words[index % 4], p);
 }
+
+// The factors of V elements from `first` on, both multiples of 4.
+template <int V>
+__device__ inline void keep_all(float (&factors)[V], const Philox& philox, unsigned long long first, float p) {
+#pragma unroll
+    for (int i = 0; i < V; i += 4) {
+        uint4 block = philox_block(philox, (first + i) / 4);
+        factors[i] = keep_factor(block.x, p), factors[i + 1] = keep_factor(block.y, p);
+        factors[i + 2] = keep_factor(block.z, p), factors[i + 3] = keep_factor(block.w, p);
+    }
+}

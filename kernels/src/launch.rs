@@ -155,6 +155,16 @@ pub fn element(name: &str, dtype: DType) -> String {
     format!("-DELEMENT_{name}={element}")
 }
 
+/// How many 16-byte vectors `n` elements fill: threads of elementwise kernels.
+pub fn vectors(n: usize, dtype: DType) -> usize {
+    n.div_ceil(16 / dtype.size())
+}
+
+/// How many chunks a row of `c` elements has for kernels that read it by `Columns` of `rows.cuh`.
+pub fn row_chunks(c: usize, dtype: DType) -> usize {
+    vectors(c, dtype).div_ceil(32)
+}
+
 /// Loaded modules by file and options, and their functions by name.
 #[derive(Default)]
 pub(crate) struct Modules {

@@ -32,6 +32,8 @@ mod buffer;
 mod cublas_lt;
 mod cudnn;
 mod cudnn_plan;
+mod masked;
+mod row_norm;
 mod staging;
 
 pub mod adamw;
@@ -54,6 +56,7 @@ pub mod max_pool;
 pub mod mean_rows;
 pub mod position_learned;
 pub mod position_sine;
+pub mod residual_norm;
 pub mod soft_token_loss;
 pub mod weighted_sum;
 

@@ -23,6 +23,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("mma.cuh", include_str!("../include/mma.cuh")),
     ("philox.cuh", include_str!("../include/philox.cuh")),
     ("reduce.cuh", include_str!("../include/reduce.cuh")),
+    ("rows.cuh", include_str!("../include/rows.cuh")),
 ];
 
 /// The PTX of a kernel file for a compute capability (90 for 9.0), with macros defined as `defines` say (`-DELEMENT_T=f16`).

@@ -56,6 +56,7 @@ ops!(
     max_pool,
     mean_rows,
     position_learned,
+    residual_norm,
     soft_token_loss,
     weighted_sum
 );

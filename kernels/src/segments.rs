@@ -65,3 +65,15 @@ impl From<Vec<Segment>> for Segments {
         segments.into_iter().collect()
     }
 }
+
+/// (B, 3) i32 on a GPU for the cells of feature maps of (h, w) `sizes`, one map after the other: first cell, h, w of each.
+pub fn maps_on_device(sizes: &[[usize; 2]], device: Device) -> Tensor {
+    let int = |n: usize| i32::try_from(n).expect("cells fit i32");
+    let mut first = 0;
+    let maps = sizes.iter().flat_map(|&[h, w]| {
+        let map = [first, h, w].map(int);
+        first += h * w;
+        map
+    });
+    Tensor::from_slice(&maps.collect::<Vec<_>>(), &[sizes.len(), 3], device)
+}

@@ -9,7 +9,7 @@ use mdetr_kernels::tensor::poison_empty_tensors;
 use mdetr_kernels::{DType, Device, Tensor, rounding};
 
 /// Ops that run in a half type, and their inputs that stay f32 then.
-const IN_HALF: [(&str, &[&str]); 11] = [
+const IN_HALF: [(&str, &[&str]); 12] = [
     ("add", &[]),
     ("attention", &[]),
     ("cast", &[]),
@@ -21,6 +21,7 @@ const IN_HALF: [(&str, &[&str]); 11] = [
     ("linear", &["b"]),
     ("max_pool", &[]),
     ("mean_rows", &[]),
+    ("residual_norm", &["w", "b"]),
 ];
 
 /// The types that a case runs in. A reference sees the values that the fast version sees, in f64.

@@ -8,13 +8,13 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{DType, Device, Tensor};
 
 /// Inputs a (..., S) and b (S), S any shape; output y (..., S).
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,7 @@ impl Op for Add {
         );
         let mut y = Tensor::empty(a.shape(), a.dtype(), cx.device);
         match a.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => cuda::forward(cuda, &mut y, a, b),
             DType::F32 => cpu::forward(y.as_mut_slice(), a.as_slice(), b.as_slice()),
             DType::F64 => reference::forward::<f64>(y.as_mut_slice(), a.as_slice(), b.as_slice()),
             other => panic!("add: dtype {other:?} has no CPU implementation"),
@@ -43,10 +44,11 @@ impl Op for Add {
         Outputs::one(y, Saved::default())
     }
 
-    fn backward(&self, _: &mut Cx, _: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, _: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
         let [da, db] = grads else { panic!("add: two gradients") };
         match dy.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => cuda::backward(cuda, da, db, dy),
             DType::F32 => cpu::backward(da, db, dy.as_slice()),
             _ => reference::backward::<f64>(da, db, dy.as_slice()),
         }

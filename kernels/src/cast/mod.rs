@@ -8,9 +8,12 @@
 //! Nothing is saved.
 
 pub mod cases;
+mod cuda;
+
+pub use cuda::KERNELS;
 
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor, rounding};
+use crate::{DType, Device, Tensor, rounding};
 
 /// Kernels for GPUs: none yet.
 pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
@@ -28,16 +31,27 @@ impl Op for Cast {
     }
 
     #[track_caller]
-    fn forward(&self, _: &mut Cx, inputs: &[&Tensor]) -> Outputs {
+    fn forward(&self, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
         let &[x] = inputs else { panic!("cast: takes x") };
-        let y = if x.dtype() == DType::F64 { x.clone() } else { x.to_dtype(self.to) };
+        let y = match cx.device {
+            _ if x.dtype() == DType::F64 || x.dtype() == self.to => x.clone(),
+            Device::Cpu => x.to_dtype(self.to),
+            Device::Cuda(cuda) => {
+                let mut y = Tensor::empty(x.shape(), self.to, cx.device);
+                cuda::forward(cuda, &mut y, x);
+                y
+            }
+        };
         Outputs::one(y, Saved::default())
     }
 
-    fn backward(&self, _: &mut Cx, _: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, _: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
         let [dx] = grads else { panic!("cast: one gradient") };
-        rounding::store(dx, dy);
+        match cx.device {
+            Device::Cpu => rounding::store(dx, dy),
+            Device::Cuda(cuda) => cuda::backward(cuda, dx, dy),
+        }
     }
 
     fn cost(&self, _: Pass, inputs: &[&Tensor]) -> Cost {

@@ -8,14 +8,13 @@
 //! p is 0, y is x itself. Nothing is saved but the stream.
 
 pub mod cases;
-mod cpu;
+mod cuda;
 mod reference;
 
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{DType, Device, Tensor, masked};
 
 /// Input x of any shape; output y of the same shape.
 #[derive(Clone, Copy, Debug)]
@@ -39,18 +38,25 @@ impl Op for Dropout {
         let philox = cx.next_philox();
         let mut y = Tensor::empty(x.shape(), x.dtype(), cx.device);
         match x.dtype() {
-            DType::F32 => cpu::forward(y.as_mut_slice(), x.as_slice(), philox, self.p),
+            _ if let Device::Cuda(cuda) = cx.device => {
+                cuda::forward(cuda, &mut y, x, cx.philox_arg(Some(philox)), self.p);
+            }
+            DType::F32 => masked::store(Some((y.as_mut_slice(), false)), x.as_slice(), Some(philox), self.p),
             DType::F64 => reference::forward::<f64>(y.as_mut_slice(), x.as_slice(), philox, self.p),
             other => panic!("dropout: dtype {other:?} has no CPU implementation"),
         }
         Outputs::one(y, Saved { tensors: Vec::new(), philox: Some(philox) })
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
         let [dx] = grads else { panic!("dropout: one gradient") };
         match dy.dtype() {
-            DType::F32 => cpu::backward(dx, dy.as_slice(), saved.philox, self.p),
+            _ if let Device::Cuda(cuda) = cx.device => {
+                let p = saved.philox.map_or(0.0, |_| self.p);
+                cuda::backward(cuda, dx, dy, cx.philox_arg(saved.philox), p);
+            }
+            DType::F32 => masked::store(dx.target(), dy.as_slice(), saved.philox, self.p),
             _ => reference::backward::<f64>(dx, dy.as_slice(), saved.philox, self.p),
         }
     }

@@ -7,13 +7,13 @@
 //! Saved: ids.
 
 pub mod cases;
+mod cuda;
 mod reference;
 
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor, dispatch_real};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{DType, Device, Tensor, dispatch_real};
 
 /// Inputs table (V, C) and ids (any shape S, i32, in 0..V); output y (S, C).
 #[derive(Clone, Copy, Debug)]
@@ -32,19 +32,26 @@ impl Op for Embedding {
         let &[table, ids] = inputs else { panic!("embedding: takes table, ids") };
         let &[v, c] = table.shape() else { panic!("embedding: table is {:?}, not (V, C)", table.shape()) };
         assert_eq!(ids.dtype(), DType::I32, "embedding: ids are {:?}", ids.dtype());
+        let mut y = Tensor::empty(&[ids.shape(), &[c]].concat(), table.dtype(), cx.device);
+        if let Device::Cuda(cuda) = cx.device {
+            cuda::forward(cuda, &mut y, table, ids);
+            return Outputs::one(y, Saved::tensors([ids]));
+        }
         if let Some(id) = ids.as_slice::<i32>().iter().find(|&&id| id < 0 || id as usize >= v) {
             panic!("embedding: id {id} is not a row of the table {:?}", table.shape());
         }
-        let mut y = Tensor::empty(&[ids.shape(), &[c]].concat(), table.dtype(), cx.device);
         dispatch_real!("embedding", table.dtype(), T => {
             reference::forward::<T>(y.as_mut_slice(), table.as_slice(), ids.as_slice(), c);
         });
         Outputs::one(y, Saved::tensors([ids]))
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([ids], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
         let [dtable, _] = grads else { panic!("embedding: two gradients") };
+        if let Device::Cuda(cuda) = cx.device {
+            return cuda::backward(cuda, dtable, dy, ids, self.padding_idx);
+        }
         dispatch_real!("embedding", dy.dtype(), T => {
             reference::backward::<T>(dtable, dy.as_slice(), ids.as_slice(), self.padding_idx, dy.last_axis());
         });

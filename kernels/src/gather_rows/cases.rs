@@ -1,4 +1,4 @@
-//! Shapes: one row, several sources (an empty one among them), zero rows, repeated rows, more rows than a task.
+//! Shapes: one row, several sources (an empty one among them), many of them, zero rows, repeated rows, more rows than a task.
 
 use super::GatherRows;
 use crate::case::{Case, Draw, Input, Values};
@@ -19,7 +19,8 @@ pub fn cases() -> Vec<Case> {
         case("no rows", 0, &[3], 8),
         case("nothing in a row", 4, &[3], 0),
         case("nothing to pick", 4, &[0], 8),
-        case("image and text tokens", 860, &[828, 32], 256),
+        case("more sources than a launch", 50, &[3, 0, 4, 5, 2, 6], 12),
+        case("image and text tokens", 300, &[268, 32], 256),
     ]
 }
 

@@ -4,16 +4,16 @@
 //! y[m] = rows[index[m]]        rows = the sources, one below the other; index -1 gives a row of zeros
 //! ```
 //!
-//! Saved: index and where each source begins.
+//! Saved: index and, on the host, where each source begins.
 
 pub mod cases;
+mod cuda;
 mod reference;
 
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor, dispatch_real};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{DType, Device, Tensor, dispatch_real};
 
 /// Inputs index (M, i32, in -1..N1+..+Nn), then sources (N1, C), ..., (Nn, C); output y (M, C).
 #[derive(Clone, Copy, Debug)]
@@ -38,21 +38,28 @@ impl Op for GatherRows {
             assert_eq!(width, c, "gather_rows: sources are {:?} and {:?}", first.shape(), source.shape());
             starts.push(starts[starts.len() - 1] + n as i32);
         }
+        let mut y = Tensor::empty(&[m, c], first.dtype(), cx.device);
+        let saved = Saved::tensors([*index, &Tensor::from_slice(&starts, &[starts.len()], Device::Cpu)]);
+        if let Device::Cuda(cuda) = cx.device {
+            cuda::forward(cuda, &mut y, index, sources, &starts);
+            return Outputs::one(y, saved);
+        }
         let rows = starts[sources.len()];
         if let Some(i) = index.as_slice::<i32>().iter().find(|&&i| i < -1 || i >= rows) {
             panic!("gather_rows: index {i} is not one of the sources' {rows} rows");
         }
-        let mut y = Tensor::empty(&[m, c], first.dtype(), cx.device);
         dispatch_real!("gather_rows", first.dtype(), T => {
             let sources: Vec<&[T]> = sources.iter().map(|s| s.as_slice()).collect();
             reference::forward::<T>(y.as_mut_slice(), index.as_slice(), &sources, &starts, c);
         });
-        let starts = Tensor::from_slice(&starts, &[starts.len()], cx.device);
-        Outputs::one(y, Saved::tensors([*index, &starts]))
+        Outputs::one(y, saved)
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([index, starts], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
+        if let Device::Cuda(cuda) = cx.device {
+            return cuda::backward(cuda, &mut grads[1..], dy, index, starts.as_slice());
+        }
         dispatch_real!("gather_rows", dy.dtype(), T => {
             let (index, starts) = (index.as_slice(), starts.as_slice());
             reference::backward::<T>(&mut grads[1..], dy.as_slice(), index, starts, dy.last_axis());

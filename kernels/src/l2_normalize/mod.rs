@@ -7,13 +7,13 @@
 //! Saved: y and per row ||x||.
 
 pub mod cases;
+mod cuda;
 mod reference;
 
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{Tensor, dispatch_real};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{Device, Tensor, dispatch_real};
 
 /// Input x (..., C); output y (..., C).
 #[derive(Clone, Copy, Debug)]
@@ -28,17 +28,24 @@ impl Op for L2Normalize {
     fn forward(&self, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
         let &[x] = inputs else { panic!("l2_normalize: takes x") };
         let mut y = Tensor::empty(x.shape(), x.dtype(), cx.device);
-        let mut norms = Tensor::empty(&[x.rows()], x.dtype(), cx.device);
-        dispatch_real!("l2_normalize", x.dtype(), T => {
-            reference::forward::<T>(y.as_mut_slice(), norms.as_mut_slice(), x.as_slice(), x.last_axis());
-        });
+        let mut norms = Tensor::empty(&[x.rows()], x.dtype().statistics(), cx.device);
+        if let Device::Cuda(cuda) = cx.device {
+            cuda::forward(cuda, &mut y, &mut norms, x);
+        } else {
+            dispatch_real!("l2_normalize", x.dtype(), T => {
+                reference::forward::<T>(y.as_mut_slice(), norms.as_mut_slice(), x.as_slice(), x.last_axis());
+            });
+        }
         let saved = Saved::tensors([&y, &norms]);
         Outputs::one(y, saved)
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([y, norms], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
         let [dx] = grads else { panic!("l2_normalize: one gradient") };
+        if let Device::Cuda(cuda) = cx.device {
+            return cuda::backward(cuda, dx, dy, y, norms);
+        }
         dispatch_real!("l2_normalize", dy.dtype(), T => {
             reference::backward::<T>(dx, dy.as_slice(), y.as_slice(), norms.as_slice(), dy.last_axis());
         });

@@ -7,14 +7,13 @@
 //! Saved: x, w and per row (mean, 1 / sqrt(var + eps)).
 
 pub mod cases;
-mod cpu;
 mod cuda;
 mod reference;
 
 pub use cuda::KERNELS;
 
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Device, Tensor};
+use crate::{DType, Device, Tensor, row_norm};
 
 /// Inputs x (..., C), w (C), b (C); output y (..., C).
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +46,7 @@ impl Op for LayerNorm {
             _ if let Device::Cuda(cuda) = cx.device => {
                 cuda::forward(cuda, &mut y, &mut statistics, x, w, b, self.eps as f32);
             }
-            DType::F32 => cpu::forward(
+            DType::F32 => row_norm::forward(
                 y.as_mut_slice(),
                 statistics.as_mut_slice(),
                 x.as_slice(),
@@ -74,7 +73,7 @@ impl Op for LayerNorm {
         match x.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => cuda::backward(cuda, dx, dw, db, dy, x, w, statistics),
             DType::F32 => {
-                cpu::backward(dx, dw, db, dy.as_slice(), x.as_slice(), w.as_slice(), statistics.as_slice());
+                row_norm::backward(dx, dw, db, dy.as_slice(), x.as_slice(), w.as_slice(), statistics.as_slice());
             }
             _ => reference::backward::<f64>(
                 dx,

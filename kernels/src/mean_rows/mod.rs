@@ -7,13 +7,13 @@
 //! Saved: index and offsets.
 
 pub mod cases;
+mod cuda;
 mod reference;
 
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor, dispatch_real};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{DType, Device, Tensor, dispatch_real};
 
 /// Inputs x (N, C), index (K, i32, in 0..N), offsets (M + 1, i32, ascending, in 0..=K); output y (M, C).
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,12 @@ impl Op for MeanRows {
         for (name, t) in [("index", index), ("offsets", offsets)] {
             let is_list = t.shape().len() == 1 && t.dtype() == DType::I32;
             assert!(is_list, "mean_rows: {name} is {:?} {:?}, not a list of i32", t.dtype(), t.shape());
+        }
+        if let Device::Cuda(cuda) = cx.device {
+            let groups = offsets.len().checked_sub(1).expect("mean_rows: offsets (M + 1) are empty");
+            let mut y = Tensor::empty(&[groups, c], x.dtype(), cx.device);
+            cuda::forward(cuda, &mut y, x, index, offsets);
+            return Outputs::one(y, Saved::tensors([index, offsets]));
         }
         if let Some(i) = index.as_slice::<i32>().iter().find(|&&i| i < 0 || i as usize >= n) {
             panic!("mean_rows: index {i} is not a row of x {:?}", x.shape());
@@ -50,8 +56,11 @@ impl Op for MeanRows {
         Outputs::one(y, Saved::tensors([index, offsets]))
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([index, offsets], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
+        if let Device::Cuda(cuda) = cx.device {
+            return cuda::backward(cuda, &mut grads[0], dy, index, offsets);
+        }
         dispatch_real!("mean_rows", dy.dtype(), T => {
             let (index, offsets) = (index.as_slice(), offsets.as_slice());
             reference::backward::<T>(&mut grads[0], dy.as_slice(), index, offsets, dy.last_axis());

@@ -4,18 +4,19 @@
 //! encoding of cell (r, c) = [col_embed[c], row_embed[r]]
 //! ```
 //!
-//! Nothing is saved.
+//! Saved: on a GPU the sizes.
 
 pub mod cases;
+mod cuda;
 mod reference;
+
+pub use cuda::KERNELS;
 
 use std::sync::Arc;
 
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{Tensor, dispatch_real};
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::segments::maps_on_device;
+use crate::{Device, Tensor, dispatch_real};
 
 /// Inputs row_embed (R, C/2) and col_embed (R, C/2); output y (sum of h w, C): the cells of feature maps, row-major, one
 /// map after the other.
@@ -45,6 +46,11 @@ impl Op for PositionLearned {
         }
         let cells = self.sizes.iter().map(|[h, w]| h * w).sum();
         let mut y = Tensor::empty(&[cells, 2 * half], row_embed.dtype(), cx.device);
+        if let Device::Cuda(cuda) = cx.device {
+            let maps = maps_on_device(&self.sizes, cx.device);
+            cuda::forward(cuda, &mut y, row_embed, col_embed, &maps);
+            return Outputs::one(y, Saved::tensors([&maps]));
+        }
         dispatch_real!("position_learned", row_embed.dtype(), T => {
             let (row_embed, col_embed) = (row_embed.as_slice(), col_embed.as_slice());
             reference::forward::<T>(y.as_mut_slice(), row_embed, col_embed, &self.sizes, half);
@@ -52,9 +58,12 @@ impl Op for PositionLearned {
         Outputs::one(y, Saved::default())
     }
 
-    fn backward(&self, _: &mut Cx, _: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
         let [drow, dcol] = grads else { panic!("position_learned: two gradients") };
+        if let Device::Cuda(cuda) = cx.device {
+            return cuda::backward(cuda, drow, dcol, dy, &saved.tensors[0]);
+        }
         dispatch_real!("position_learned", dy.dtype(), T => {
             reference::backward::<T>(drow, dcol, dy.as_slice(), &self.sizes, dy.last_axis() / 2);
         });

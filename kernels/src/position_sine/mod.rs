@@ -10,13 +10,14 @@
 //! Angles are rounded to f32 step by step as the published code does, whatever the model computes in: an angle of 6
 //! rounds by 4e-7, which the losses of a double-precision model would otherwise see.
 
-use crate::{Device, Tensor};
+mod cuda;
+
+pub use cuda::KERNELS;
+
+use crate::{DType, Device, Tensor};
 
 const TEMPERATURE: f64 = 10_000.0;
 const EPS: f32 = 1e-6;
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
 
 /// Encodings of the cells of feature maps of (h, w) `sizes`, row-major, one map after the other: (sum of h w, channels),
 /// f32. `channels` is a multiple of 4.
@@ -24,6 +25,11 @@ pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
 pub fn position_sine(sizes: &[[usize; 2]], channels: usize, device: Device) -> Tensor {
     assert_eq!(channels % 4, 0, "position_sine: {channels} channels are not sines and cosines of two axes");
     let cells: usize = sizes.iter().map(|[h, w]| h * w).sum();
+    if let Device::Cuda(cuda) = device {
+        let mut y = Tensor::empty(&[cells, channels], DType::F32, device);
+        cuda::forward(cuda, &mut y, sizes);
+        return y;
+    }
     let mut values = Vec::with_capacity(cells * channels);
     for &[h, w] in sizes {
         let (rows, columns) = (encode_axis(h, channels / 2), encode_axis(w, channels / 2));

@@ -148,6 +148,9 @@ fn slope_agrees(case: &Case, cuda: &'static Cuda) {
     const STEP: f64 = 1e-2;
     let (device, reference) = (Device::Cuda(cuda), Run::reference(case, DType::F32));
     let outputs = reference.forward().tensors;
+    if Run::fast(case, device, DType::F32).forward().tensors.iter().any(|y| rounding(y.dtype()) > 0.0) {
+        return; // a staircase has no slope
+    }
     let exact: Vec<DType> = outputs.iter().map(|_| DType::F64).collect();
     let grads = reference.backward(&exact, None, None);
     for (i, grad) in grads.iter().enumerate() {
@@ -227,4 +230,4 @@ macro_rules! ops {
     };
 }
 
-ops!(box_loss, conv2d, layer_norm, linear, soft_token_loss);
+ops!(add, box_loss, cast, conv2d, dropout, embedding, gather_rows, l2_normalize, layer_norm, linear, mean_rows, position_learned, residual_norm, soft_token_loss, weighted_sum);

@@ -5,6 +5,7 @@ mod adamw;
 mod conformance;
 mod cublas_lt;
 mod memory;
+mod position_sine;
 #[path = "../../simulator/tests/common/process.rs"]
 mod process;
 

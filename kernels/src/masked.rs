@@ -1,28 +1,16 @@
-//! The fast version: blocks of elements over threads, with masks made many elements at a time.
+//! Elementwise loops under a dropout mask on the CPU, for the ops that drop: blocks of elements over threads, with masks made
+//! many elements at a time.
 
 use rayon::prelude::*;
 
-use crate::op::GradSlot;
 use crate::philox::Philox;
 use crate::simd::BLOCK;
 
 /// Elements whose mask is made at once: it stays in the first-level cache.
 const MASK: usize = 1024;
 
-pub fn forward(y: &mut [f32], x: &[f32], philox: Philox, p: f32) {
-    for_each_block(y, x, Some(philox), p, |y, value| *y = value);
-}
-
-pub fn backward(dx: &mut GradSlot, dy: &[f32], philox: Option<Philox>, p: f32) {
-    match dx.target::<f32>() {
-        None => {}
-        Some((dx, false)) => for_each_block(dx, dy, philox, p, |dx, value| *dx = value),
-        Some((dx, true)) => for_each_block(dx, dy, philox, p, |dx, value| *dx += value),
-    }
-}
-
-/// `put(out[i], x[i] * m[i])` for all elements.
-fn for_each_block(
+/// `put(out[i], x[i] * m[i])` for all elements; without a stream m is 1.
+pub fn for_each(
     out: &mut [f32],
     x: &[f32],
     philox: Option<Philox>,
@@ -40,4 +28,13 @@ fn for_each_block(
             }
         }
     });
+}
+
+/// out[i] = x[i] * m[i], or added to it.
+pub fn store(target: Option<(&mut [f32], bool)>, x: &[f32], philox: Option<Philox>, p: f32) {
+    match target {
+        None => {}
+        Some((out, false)) => for_each(out, x, philox, p, |out, value| *out = value),
+        Some((out, true)) => for_each(out, x, philox, p, |out, value| *out += value),
+    }
 }

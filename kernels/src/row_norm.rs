@@ -1,5 +1,5 @@
-//! The fast version: rows over threads; sums down the columns by fixed blocks of rows, so that the result does not
-//! depend on the number of threads.
+//! Layer normalization of rows on the CPU, for the ops that normalize: rows over threads; sums down the columns by fixed blocks
+//! of rows, so that the result does not depend on the number of threads.
 
 use rayon::prelude::*;
 
@@ -8,6 +8,7 @@ use crate::op::GradSlot;
 /// Rows a task handles.
 const BLOCK: usize = 64;
 
+/// y (N, C) and per row (mean, 1 / sqrt(var + eps)) of x (N, C).
 pub fn forward(y: &mut [f32], statistics: &mut [f32], x: &[f32], w: &[f32], b: &[f32], eps: f32) {
     let c = w.len();
     if c == 0 {
@@ -37,6 +38,7 @@ fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
     lanes.iter().sum()
 }
 
+/// The gradients of x (N, C), w (C) and b (C) from dy (N, C).
 pub fn backward(
     dx: &mut GradSlot,
     dw: &mut GradSlot,
