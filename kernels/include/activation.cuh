@@ -1,4 +1,4 @@
-// Activations by number, in the order of activation.rs. Whole launches share one, so that its choice never diverges.
+// Activations by number, in the order of activation.rs. A launch has one, so that its choice never diverges.
 #pragma once
 
 enum Activation { NONE, RELU, GELU, SIGMOID, TANH };
@@ -23,5 +23,20 @@ __device__ inline float activation_derivative(int activation, float z) {
         case SIGMOID: return z * (1.0f - z);
         case TANH: return 1.0f - z * z;
         default: return 1.0f;
+    }
+}
+
+// An activation that the compiler knows: `specialize(activation, [&](auto known) { ... known.activation ... })` chooses once
+// instead of at each element.
+template <int A> struct Known {
+    static constexpr int activation = A;
+};
+template <class Body> __device__ inline void specialize(int activation, Body body) {
+    switch (activation) {
+        case RELU: return body(Known<RELU>());
+        case GELU: return body(Known<GELU>());
+        case SIGMOID: return body(Known<SIGMOID>());
+        case TANH: return body(Known<TANH>());
+        default: return body(Known<NONE>());
     }
 }

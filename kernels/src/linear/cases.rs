@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         case("whole vectors", 70, 48, 72, Activation::Gelu),
         case("one output", 67, 16, 1, Activation::None),
         case("longer sums than a tile", 9, 100, 24, Activation::Tanh),
+        case("more blocks of sums than a warp has lanes", 1060, 1, 2, Activation::None),
         case("no rows", 0, 16, 8, Activation::None),
         case("no rows of an activation", 0, 8, 16, Activation::Sigmoid),
         case("no outputs", 3, 8, 0, Activation::Relu),

@@ -15,7 +15,7 @@ pub const KERNELS: &[KernelSource] = &[LINEAR, GEMM];
 const LINEAR: KernelSource = kernel_source!("linear");
 
 /// Rows that a block sums down the columns.
-const BLOCK_ROWS: usize = 64;
+const BLOCK_ROWS: usize = 32;
 
 #[track_caller]
 pub fn forward(
@@ -92,9 +92,7 @@ fn forward_by_library(
 /// `z` is what the activation's derivative is told from; `None` without one.
 pub fn backward(
     cuda: &'static Cuda,
-    dx: &mut GradSlot,
-    dw: &mut GradSlot,
-    db: &mut GradSlot,
+    [dx, dw, db]: [&mut GradSlot; 3],
     dy: &Tensor,
     x: &Tensor,
     w: &Tensor,

@@ -6,7 +6,7 @@
 #include "dtype.cuh"
 #include "reduce.cuh"
 
-constexpr int ROWS = 64; // of a block of column sums
+constexpr int ROWS = 32; // of a block of column sums: 256 columns of a few thousand rows still fill a GPU
 
 // The bias as the library's epilogue takes it: of D's type.
 //@ linear_bias round: grid columns/256; block 256; registers 16
@@ -16,22 +16,26 @@ extern "C" __global__ void __launch_bounds__(256) linear_bias_round(T* rounded, 
 }
 
 // y = act(z), also in place.
-//@ linear_act vectors: grid elements/2048; block 256; registers 40
+//@ linear_act vectors: grid elements/2048; block 256; registers 48
 extern "C" __global__ void __launch_bounds__(256) linear_act_vectors(T* y, const T* z, int activation, long long n) {
     constexpr int V = VECTOR<T>;
     bool vectors = is_vector_aligned(y) && is_vector_aligned(z);
     long long end = min(n, (blockIdx.x + 1ll) * 2048);
-    for (long long i = blockIdx.x * 2048ll + threadIdx.x * V; i < end; i += 256 * V) {
-        if (vectors && i + V <= n) {
-            float v[V];
-            load_vector(v, z + i);
+    specialize(activation, [&](auto known) {
+        for (long long i = blockIdx.x * 2048ll + threadIdx.x * V; i < end; i += 256 * V) {
+            if (vectors && i + V <= n) {
+                float v[V];
+                load_vector(v, z + i);
 #pragma unroll
-            for (int j = 0; j < V; j++) v[j] = activate(activation, v[j]);
-            store_vector(y + i, v);
-        } else {
-            for (long long j = i; j < min(n, i + V); j++) y[j] = from_float<T>(activate(activation, to_float(z[j])));
+                for (int j = 0; j < V; j++) v[j] = activate(known.activation, v[j]);
+                store_vector(y + i, v);
+            } else {
+                for (long long j = i; j < min(n, i + V); j++) {
+                    y[j] = from_float<T>(activate(known.activation, to_float(z[j])));
+                }
+            }
         }
-    }
+    });
 }
 
 //@ linear_act naive: grid elements/256; block 256; registers 40
@@ -40,9 +44,19 @@ extern "C" __global__ void __launch_bounds__(256) linear_act_naive(T* y, const T
     if (i < n) y[i] = from_float<T>(activate(activation, to_float(z[i])));
 }
 
-// dz (N, O) and its sums over 64 rows, partial (ceil(N / 64), O); either may be null. Without an activation dz is dy, and
+// dy act'(z) of 16 bytes.
+template <int A> __device__ inline void through_activation(float (&g)[VECTOR<T>], const T* dy, const T* z) {
+    load_vector(g, dy);
+    if (A == NONE) return;
+    float v[VECTOR<T>];
+    load_vector(v, z);
+#pragma unroll
+    for (int j = 0; j < VECTOR<T>; j++) g[j] *= activation_derivative(A, v[j]);
+}
+
+// dz (N, O) and its sums over 32 rows, partial (ceil(N / 32), O); either may be null. Without an activation dz is dy, and
 // only the sums are wanted. A lane takes 8 columns, a warp every eighth row; the warps' sums meet in shared memory.
-//@ linear_bwd_z vectors: grid rows/64, columns/256; block 256; registers 64
+//@ linear_bwd_z vectors: grid rows/32, columns/256; block 256; registers 64
 extern "C" __global__ void __launch_bounds__(256)
     linear_bwd_z_vectors(T* dz, float* partial, const T* dy, const T* z, int activation, int N, int O) {
     constexpr int V = VECTOR<T>;
@@ -50,38 +64,32 @@ extern "C" __global__ void __launch_bounds__(256)
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first = blockIdx.y * 256;
     bool vectors = O % V == 0 && is_vector_aligned(dz) && is_vector_aligned(dy) && is_vector_aligned(z);
     int end = min(N, static_cast<int>(blockIdx.x) * ROWS + ROWS);
+    specialize(activation, [&](auto known) {
+        for (int offset = lane * V; offset < 256; offset += 32 * V) {
+            int column = first + offset;
+            float sum[V] = {};
+            for (int row = blockIdx.x * ROWS + warp; row < end; row += 8) {
+                long long i = static_cast<long long>(row) * O + column;
+                float g[V] = {};
+                if (vectors && column < O) {
+                    through_activation<known.activation>(g, dy + i, z + i);
+                    if (dz) store_vector(dz + i, g);
+                } else {
 #pragma unroll
-    for (int part = 0; part < 8 / V; part++) {
-        int offset = part * 32 * V + lane * V, column = first + offset;
-        float sum[V] = {};
-#pragma unroll 4
-        for (int row = blockIdx.x * ROWS + warp; row < end; row += 8) {
-            long long i = static_cast<long long>(row) * O + column;
-            float g[V] = {};
-            if (vectors && column < O) {
-                load_vector(g, dy + i);
-                if (activation != NONE) {
-                    float v[V];
-                    load_vector(v, z + i);
-#pragma unroll
-                    for (int j = 0; j < V; j++) g[j] *= activation_derivative(activation, v[j]);
+                    for (int j = 0; j < V; j++) {
+                        if (column + j >= O) continue;
+                        g[j] = to_float(dy[i + j]);
+                        if (z) g[j] *= activation_derivative(known.activation, to_float(z[i + j]));
+                        if (dz) dz[i + j] = from_float<T>(g[j]);
+                    }
                 }
-                if (dz) store_vector(dz + i, g);
-            } else {
 #pragma unroll
-                for (int j = 0; j < V; j++) {
-                    if (column + j >= O) continue;
-                    g[j] = to_float(dy[i + j]);
-                    if (activation != NONE) g[j] *= activation_derivative(activation, to_float(z[i + j]));
-                    if (dz) dz[i + j] = from_float<T>(g[j]);
-                }
+                for (int j = 0; j < V; j++) sum[j] += g[j];
             }
 #pragma unroll
-            for (int j = 0; j < V; j++) sum[j] += g[j];
+            for (int j = 0; j < V; j++) sums[warp][offset + j] = sum[j];
         }
-#pragma unroll
-        for (int j = 0; j < V; j++) sums[warp][offset + j] = sum[j];
-    }
+    });
     __syncthreads();
     int column = first + threadIdx.x;
     if (!partial || column >= O) return;
@@ -92,16 +100,17 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // A thread a column.
-//@ linear_bwd_z naive: grid rows/64, columns/128; block 128; registers 48
+//@ linear_bwd_z naive: grid rows/32, columns/128; block 128; registers 48
 extern "C" __global__ void __launch_bounds__(128)
     linear_bwd_z_naive(T* dz, float* partial, const T* dy, const T* z, int activation, int N, int O) {
     int column = blockIdx.y * 128 + threadIdx.x;
     if (column >= O) return;
     float sum = 0.0f;
+#pragma unroll 1
     for (int row = blockIdx.x * ROWS; row < min(N, static_cast<int>(blockIdx.x) * ROWS + ROWS); row++) {
         long long i = static_cast<long long>(row) * O + column;
         float g = to_float(dy[i]);
-        if (activation != NONE) g *= activation_derivative(activation, to_float(z[i]));
+        if (z) g *= activation_derivative(activation, to_float(z[i]));
         if (dz) dz[i] = from_float<T>(g);
         sum += g;
     }

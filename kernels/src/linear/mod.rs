@@ -81,7 +81,7 @@ impl Op for Linear {
         let [dx, dw, db] = grads else { panic!("linear: three gradients") };
         let z = saved.tensors.get(2);
         if let Device::Cuda(cuda) = cx.device {
-            return cuda::backward(cuda, dx, dw, db, dy, x, w, z, self.activation);
+            return cuda::backward(cuda, [dx, dw, db], dy, x, w, z, self.activation);
         }
         let dz = match z {
             None => dy.clone(),
