@@ -29,14 +29,15 @@ impl Arg {
         philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base, 0, 0, 0] })
     }
 
-    /// A struct of ints.
+    /// A struct of ints, at most 12.
     #[track_caller]
-    pub fn ints(ints: [usize; 12]) -> Self {
-        let int = |i: usize| match i32::try_from(ints[i]) {
-            Ok(v) => u64::from(v as u32),
-            Err(_) => panic!("a kernel's size is {}, more than an int holds", ints[i]),
-        };
-        Arg { words: std::array::from_fn(|i| int(2 * i) | int(2 * i + 1) << 32) }
+    pub fn ints<const N: usize>(ints: [usize; N]) -> Self {
+        let mut words = [0; 6];
+        for (i, v) in ints.into_iter().enumerate() {
+            let int = i32::try_from(v).unwrap_or_else(|_| panic!("a kernel's size is {v}, more than an int holds"));
+            words[i / 2] |= u64::from(int as u32) << (i % 2 * 32);
+        }
+        Arg { words }
     }
 
     fn word(word: u64) -> Self {

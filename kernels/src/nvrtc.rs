@@ -14,6 +14,7 @@ use crate::kernel_source::KernelSource;
 
 /// Headers that kernels may include, by name.
 pub const HEADERS: &[(&str, &str)] = &[
+    ("columns.cuh", include_str!("../include/columns.cuh")),
     ("convolution.cuh", include_str!("../include/convolution.cuh")),
     ("dtype.cuh", include_str!("../include/dtype.cuh")),
     ("mma.cuh", include_str!("../include/mma.cuh")),

@@ -234,4 +234,4 @@ macro_rules! ops {
     };
 }
 
-ops!(conv2d, layer_norm);
+ops!(conv2d, group_norm, layer_norm, max_pool);
