@@ -61,6 +61,16 @@ template <class T> __device__ inline void store_vector(T* y, const float (&from)
     *reinterpret_cast<uint4*>(y) = *reinterpret_cast<const uint4*>(values);
 }
 
+// V elements: one, or 16 bytes.
+template <int V, class T> __device__ inline void load_elements(float (&to)[V], const T* x) {
+    if constexpr (V == 1) to[0] = to_float(*x);
+    else load_vector(to, x);
+}
+template <int V, class T> __device__ inline void store_elements(T* y, const float (&from)[V]) {
+    if constexpr (V == 1) *y = from_float<T>(from[0]);
+    else store_vector(y, from);
+}
+
 // A gradient slot: written, or added to.
 template <class T> __device__ inline void store_gradient(T* slot, float value, int accumulate) {
     *slot = from_float<T>(accumulate ? to_float(*slot) + value : value);
@@ -74,4 +84,12 @@ __device__ inline void store_gradient_vector(T* slot, const float (&values)[VECT
 #pragma unroll
     for (int i = 0; i < VECTOR<T>; i++) sums[i] = accumulate ? sums[i] + values[i] : values[i];
     store_vector(slot, sums);
+template <int V, class T> __device__ inline void store_gradients(T* slot, float (&values)[V], int accumulate) {
+    if (accumulate) {
+        float before[V];
+        load_elements(before, slot);
+#pragma unroll
+        for (int v = 0; v < V; v++) values[v] += before[v];
+    }
+    store_elements(slot, values);
 }

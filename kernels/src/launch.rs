@@ -38,6 +38,15 @@ impl Arg {
     #[track_caller]
     pub fn ints(ints: [usize; 12]) -> Self {
         Arg::words(ints.map(|v| int(v) as u32))
+    /// A struct of ints, at most 12.
+    #[track_caller]
+    pub fn ints<const N: usize>(ints: [usize; N]) -> Self {
+        let mut words = [0; 6];
+        for (i, v) in ints.into_iter().enumerate() {
+            let int = i32::try_from(v).unwrap_or_else(|_| panic!("a kernel's size is {v}, more than an int holds"));
+            words[i / 2] |= u64::from(int as u32) << (i % 2 * 32);
+        }
+        Arg { words }
     }
 
     fn word(word: u64) -> Self {

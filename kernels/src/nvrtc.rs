@@ -15,6 +15,7 @@ use crate::kernel_source::KernelSource;
 /// Headers that kernels may include, by name.
 pub const HEADERS: &[(&str, &str)] = &[
     ("activation.cuh", include_str!("../include/activation.cuh")),
+    ("columns.cuh", include_str!("../include/columns.cuh")),
     ("convolution.cuh", include_str!("../include/convolution.cuh")),
     ("boxes.cuh", include_str!("../include/boxes.cuh")),
     ("dtype.cuh", include_str!("../include/dtype.cuh")),

@@ -2,9 +2,9 @@
 // What surrounds cuDNN's products (folding, epilogue, the gradient before the activation, the bias's gradient), a thread an
 // element; and naive products, a thread an output. Saved: x, the folded w, the scale, y where ReLU is told from it.
 
+#include "columns.cuh"
 #include "convolution.cuh"
 #include "dtype.cuh"
-#include "reduce.cuh"
 
 //@ conv2d_fwd cudnn: library
 //@ conv2d_fwd cudnn_separate: library
@@ -100,56 +100,34 @@ extern "C" __global__ void __launch_bounds__(256)
     store_gradient(dw + i, scale ? scale[i / D] * value : value, accumulate);
 }
 
-template <int V> __device__ inline void load(float (&to)[V], const T* x) {
-    if constexpr (V == 1) to[0] = to_float(*x);
-    else load_vector(to, x);
-}
-template <int V> __device__ inline void store(T* y, const float (&from)[V]) {
-    if constexpr (V == 1) *y = from_float<T>(from[0]);
-    else store_vector(y, from);
-}
-
-// `groups` threads side by side take V neighbouring columns each of a row; the block's other threads take the next rows.
 template <int V>
 __device__ inline void gradient(T* g, T* dresidual, int accumulate, float* partial, const T* dy, const T* y, int rows,
                                 int N, int C) {
-    __shared__ float sums[256 * V];
-    int first = blockIdx.y * 32 * V, groups = min((C - first) / V, 32), at_once = 256 / groups;
-    int group = threadIdx.x % groups, row = threadIdx.x / groups;
+    Columns<V> columns(blockIdx.y, C);
     float sum[V] = {};
-    if (row < at_once) {
+    if (columns.works()) {
         int end = min(N, static_cast<int>(blockIdx.x + 1) * rows);
-        for (int n = blockIdx.x * rows + row; n < end; n += at_once) {
-            long long i = static_cast<long long>(n) * C + first + group * V;
-            float value[V], other[V];
-            load<V>(value, dy + i);
+        for (int n = blockIdx.x * rows + columns.row; n < end; n += columns.at_once) {
+            long long i = static_cast<long long>(n) * C + columns.first;
+            float value[V];
+            load_elements(value, dy + i);
             if (y) {
-                load<V>(other, y + i);
+                float kept[V];
+                load_elements(kept, y + i);
 #pragma unroll
-                for (int v = 0; v < V; v++) value[v] = other[v] > 0.0f ? value[v] : 0.0f;
+                for (int v = 0; v < V; v++) value[v] = kept[v] > 0.0f ? value[v] : 0.0f;
             }
 #pragma unroll
             for (int v = 0; v < V; v++) sum[v] += value[v];
-            if (g) store<V>(g + i, value);
-            if (dresidual) {
-                if (accumulate) {
-                    load<V>(other, dresidual + i);
-#pragma unroll
-                    for (int v = 0; v < V; v++) value[v] += other[v];
-                }
-                store<V>(dresidual + i, value);
-            }
+            if (g) store_elements(g + i, value);
+            if (dresidual) store_gradients(dresidual + i, value, accumulate);
         }
     }
     if (!partial) return;
+    columns.add(sum);
+    if (columns.row == 0) {
 #pragma unroll
-    for (int v = 0; v < V; v++) sums[threadIdx.x * V + v] = sum[v];
-    __syncthreads();
-    int columns = groups * V;
-    if (threadIdx.x < columns) {
-        float total = 0.0f;
-        for (int r = 0; r < at_once; r++) total += sums[r * columns + threadIdx.x];
-        partial[static_cast<long long>(blockIdx.x) * C + first + threadIdx.x] = total;
+        for (int v = 0; v < V; v++) partial[static_cast<long long>(blockIdx.x) * C + columns.first + v] = sum[v];
     }
 }
 
@@ -164,7 +142,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // The bias's gradient (C) from partial sums, in a fixed order: a lane a column, a warp an eighth of the parts.
-//@ conv2d_bwd_bias warps: grid columns/32; block 256; registers 32
+//@ conv2d_bwd_bias warps: grid columns/32; block 256; registers 40
 extern "C" __global__ void __launch_bounds__(256)
     conv2d_bwd_bias_warps(float* dbias, int accumulate, const float* partial, int parts, int C) {
     __shared__ float sums[8][32];

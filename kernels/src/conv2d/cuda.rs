@@ -170,12 +170,10 @@ fn before_activation(
 ) {
     let (n, c, dtype) = (s.output_pixels(), s.o, dy.dtype());
     let lanes = 16 / dtype.size();
+    let addresses = [dy.device_address(), y.map_or(0, Tensor::device_address), destination(dresidual).0];
+    let vectors = c.is_multiple_of(lanes) && addresses.iter().all(|a| a.is_multiple_of(16));
     let g = g.map_or(Arg::NULL, Arg::from);
-    let [dresidual, accumulate] = match dresidual {
-        GradSlot::Skip => [Arg::NULL, Arg::from(false)],
-        slot => slot.args(),
-    };
-    let vectors = c.is_multiple_of(lanes);
+    let [dresidual, accumulate] = dresidual.args();
     let rows = n.div_ceil(MOST_PARTS).max(64);
     let parts = n.div_ceil(rows);
     let mut partial = dbias.is_needed().then(|| Tensor::empty(&[parts, c], DType::F32, Device::Cuda(cuda)));
@@ -229,10 +227,10 @@ fn weight_gradient(cuda: &'static Cuda, dw: &mut GradSlot, x: &Tensor, g: u64, s
     cuda.launch_variant(&CONV2D, "conv2d_bwd_w", "naive", &defines, &[("weights", s.weights())], &args);
 }
 
-/// A needed slot's address, and whether to add.
+/// A slot's address, and whether to add to what lies there; 0 for `Skip`.
 fn destination(slot: &mut GradSlot) -> (u64, bool) {
     match slot {
-        GradSlot::Skip => unreachable!("only needed gradients are computed"),
+        GradSlot::Skip => (0, false),
         GradSlot::Write(t) => (t.device_address_mut(), false),
         GradSlot::Accumulate(t) => (t.device_address_mut(), true),
     }

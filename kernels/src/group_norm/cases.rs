@@ -18,7 +18,11 @@ fn case(name: &str, x: &[usize], groups: usize, activation: Activation) -> Case 
     Case::new(
         name,
         GroupNorm { groups, eps: 1e-5, activation },
-        vec![Input::new("x", x, Values::Normal(2.0)), Input::new("w", &[c], w), Input::new("b", &[c], b)],
+        vec![
+            Input::new("x", x, Values::Normal(2.0)),
+            Input::new("w", &[c], w).in_f32(),
+            Input::new("b", &[c], b).in_f32(),
+        ],
     )
 }
 
@@ -30,6 +34,7 @@ pub fn cases() -> Vec<Case> {
         case("a group a channel", &[3, 4, 4, 7], 7, Activation::Relu),
         case("no space", &[5, 24], 3, Activation::None),
         case("more pixels than a block", &[2, 31, 37, 48], 8, Activation::None).tolerance(3e-5),
+        case("more channels than a block", &[2, 3, 3, 264], 8, Activation::None),
         case("no images", &[0, 4, 4, 16], 8, Activation::Relu),
         case("small backbone", &[2, 28, 28, 32], 8, Activation::Relu).tolerance(3e-5),
         case("first layer, batch 16", &[16, 112, 112, 32], 8, Activation::Relu).only_for_benches(),

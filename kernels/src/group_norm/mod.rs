@@ -9,15 +9,15 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 mod statistics;
 
+pub use cuda::KERNELS;
+
 use crate::activation::Activation;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor};
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::{DType, Device, Tensor};
 
 /// Inputs x (B, ..., C), w (C), b (C); output y as x.
 #[derive(Clone, Copy, Debug)]
@@ -93,8 +93,12 @@ impl Op for GroupNorm {
         }
         let sizes = self.sizes(x);
         let mut y = Tensor::empty(x.shape(), x.dtype(), cx.device);
-        let mut statistics = Tensor::empty(&[x.shape()[0], self.groups, 2], x.dtype(), cx.device); // (mean, rstd)
+        let mut statistics = Tensor::empty(&[x.shape()[0], self.groups, 2], x.dtype().statistics(), cx.device); // (mean, rstd)
         match x.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                let relu = self.activation == Activation::Relu;
+                cuda::forward(cuda, &mut y, &mut statistics, x, w, b, self.eps as f32, relu, &sizes);
+            }
             DType::F32 => cpu::forward(
                 y.as_mut_slice(),
                 statistics.as_mut_slice(),
@@ -118,11 +122,15 @@ impl Op for GroupNorm {
         Outputs::one(y, Saved::tensors([x, w, b, &statistics]))
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([x, w, b, statistics], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
         let [dx, dw, db] = grads else { panic!("group_norm: three gradients") };
         let sizes = self.sizes(x);
         match x.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                let relu = self.activation == Activation::Relu;
+                cuda::backward(cuda, dx, dw, db, dy, x, w, b, statistics, relu, &sizes);
+            }
             DType::F32 => cpu::backward(
                 dx,
                 dw,

@@ -9,13 +9,13 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Tensor};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{DType, Device, Tensor};
 
 /// Input x (B, H, W, C); output y (B, OH, OW, C) with OH = (H + 2 p - k) / s + 1.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,7 @@ impl Op for MaxPool {
         let mut y = Tensor::empty(&shape, x.dtype(), cx.device);
         let mut places = Tensor::empty(&shape, DType::I32, cx.device);
         match x.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => cuda::forward(cuda, &mut y, &mut places, x, &sizes),
             DType::F32 => cpu::forward(y.as_mut_slice(), places.as_mut_slice(), x.as_slice(), &sizes),
             DType::F64 => reference::forward::<f64>(y.as_mut_slice(), places.as_mut_slice(), x.as_slice(), &sizes),
             other => panic!("max_pool: dtype {other:?} has no CPU implementation"),
@@ -82,7 +83,7 @@ impl Op for MaxPool {
         Outputs::one(y, Saved::tensors([&places]))
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([places], Some(dy), [dx]) = (&saved.tensors[..], grad_outs[0], grads) else { return };
         let shape = match dx {
             GradSlot::Skip => return,
@@ -90,6 +91,7 @@ impl Op for MaxPool {
         };
         let sizes = self.sizes(&shape);
         match dy.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => cuda::backward(cuda, dx, dy, places, &sizes),
             DType::F32 => cpu::backward(dx, dy.as_slice(), places.as_slice(), &sizes),
             _ => reference::backward::<f64>(dx, dy.as_slice(), places.as_slice(), &sizes),
         }
