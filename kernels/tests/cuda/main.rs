@@ -1,9 +1,14 @@
 //! Kernels for GPUs, on the simulator: under all of its checks, with one driver allocation a tensor. With `MDETR_GPU` set
 //! to a number, on that GPU instead.
 
+mod assignment;
 mod conformance;
+#[path = "../common/matcher.rs"]
+mod matcher;
 #[path = "../../simulator/tests/common/process.rs"]
 mod process;
+#[path = "../common/goldens.rs"]
+mod recorded;
 
 use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::cuda_memory::Alloc;
