@@ -234,4 +234,4 @@ macro_rules! ops {
     };
 }
 
-ops!(box_loss, layer_norm, soft_token_loss);
+ops!(box_loss, caption_contrastive_loss, contrastive_align_loss, layer_norm, soft_token_loss);
