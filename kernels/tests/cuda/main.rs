@@ -9,6 +9,7 @@ mod matcher;
 mod process;
 #[path = "../common/goldens.rs"]
 mod recorded;
+mod set_loss;
 
 use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::cuda_memory::Alloc;
