@@ -19,11 +19,7 @@ fn state(cuda: &'static Cuda, problems: usize, size: usize) -> [Tensor; 2] {
 pub fn assign(
     cuda: &'static Cuda,
     matches: &mut Tensor,
-    logits: &Tensor,
-    boxes: &Tensor,
-    positive_map: &Tensor,
-    targets: &Tensor,
-    image_of_target: &Tensor,
+    [logits, boxes, positive_map, targets, image_of_target]: [&Tensor; 5],
     weights: MatchCost,
 ) {
     let &[layers, b, q, k] = logits.shape() else { panic!("assignment: logits are {:?}", logits.shape()) };

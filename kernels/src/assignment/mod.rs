@@ -60,7 +60,8 @@ pub fn assign(
     let mut matches = Tensor::empty(&[layers, total], DType::I32, logits.device());
     if let Device::Cuda(cuda) = logits.device() {
         assert_kernel_dtypes("assignment", &[logits, boxes, positive_map, targets], &[image_of_target]);
-        cuda::assign(cuda, &mut matches, logits, boxes, positive_map, targets, image_of_target, weights);
+        let inputs = [logits, boxes, positive_map, targets, image_of_target];
+        cuda::assign(cuda, &mut matches, inputs, weights);
         return matches;
     }
     let images_of_targets = image_of_target.as_slice::<i32>();
