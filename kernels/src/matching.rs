@@ -1,4 +1,5 @@
-//! What the terms of the set loss share: which query of which image stands for which target.
+//! What the terms of the set loss share: which query of which image stands for which target. On a GPU kernels look it up
+//! themselves (`matching.cuh`), so that no index comes back to the host.
 
 use crate::case::{Input, Values};
 use crate::philox::Philox;

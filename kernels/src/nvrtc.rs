@@ -23,6 +23,7 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("matching.cuh", include_str!("../include/matching.cuh")),
     ("mma.cuh", include_str!("../include/mma.cuh")),
     ("philox.cuh", include_str!("../include/philox.cuh")),
+    ("product.cuh", include_str!("../include/product.cuh")),
     ("reduce.cuh", include_str!("../include/reduce.cuh")),
     ("rows.cuh", include_str!("../include/rows.cuh")),
 ];

@@ -8,17 +8,17 @@
 //! with NaN and infinities counted as 0, and the assignment of least total cost, at SciPy's choice among equals.
 
 mod cost;
+mod cuda;
 mod linear_sum;
 
 use cost::{Target, cost_matrix};
 use rayon::prelude::*;
 
+pub use cuda::KERNELS;
 pub use linear_sum::linear_sum_assignment;
 
-use crate::{Real, Tensor, dispatch_real};
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::matching::assert_kernel_dtypes;
+use crate::{DType, Device, Real, Tensor, dispatch_real};
 
 /// The weights of the three costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +34,8 @@ pub struct MatchCost {
 /// The query of each target in its image, (L, T) i32; -1 where an image has more targets than queries.
 ///
 /// `logits` (L, B, Q, K) and `boxes` (L, B, Q, 4) cxcywh of L decoder layers and B images; `positive_map` (T, K),
-/// `targets` (T, 4) and `image_of_target` (T) i32 of all targets of the batch. f32 or f64, as the logits are.
+/// `targets` (T, 4) and `image_of_target` (T) i32, image after image, of all targets of the batch. f32 or f64, as the logits
+/// are; f32 on a GPU.
 #[track_caller]
 pub fn assign(
     logits: &Tensor,
@@ -56,13 +57,21 @@ pub fn assign(
     ] {
         assert_eq!(t.shape(), shape, "assignment: {name} is {:?}, logits are {:?}", t.shape(), logits.shape());
     }
+    let mut matches = Tensor::empty(&[layers, total], DType::I32, logits.device());
+    if let Device::Cuda(cuda) = logits.device() {
+        assert_kernel_dtypes("assignment", &[logits, boxes, positive_map, targets], &[image_of_target]);
+        let inputs = [logits, boxes, positive_map, targets, image_of_target];
+        cuda::assign(cuda, &mut matches, inputs, weights);
+        return matches;
+    }
+    let images_of_targets = image_of_target.as_slice::<i32>();
+    assert!(images_of_targets.is_sorted(), "assignment: targets are not image after image: {images_of_targets:?}");
     let mut targets_of_image = vec![Vec::new(); images];
-    for (target, &image) in image_of_target.as_slice::<i32>().iter().enumerate() {
+    for (target, &image) in images_of_targets.iter().enumerate() {
         let image = usize::try_from(image).ok().filter(|&image| image < images);
         let image = image.unwrap_or_else(|| panic!("assignment: target {target} is of no image of {images}"));
         targets_of_image[image].push(target);
     }
-    let mut matches = Tensor::empty(&[layers, total], crate::DType::I32, logits.device());
     let out: &mut [i32] = matches.as_mut_slice();
     out.fill(-1);
     dispatch_real!("assignment", logits.dtype(), T => {
@@ -84,6 +93,30 @@ pub fn assign(
         }
     });
     matches
+}
+
+/// The column of every row in minimum-cost assignments of P problems, (P, N) i32; -1 where there are more rows than columns.
+/// `cost` (P, N, M) f64, finite.
+#[track_caller]
+pub fn linear_sum_assignments(cost: &Tensor) -> Tensor {
+    let &[problems, rows, columns] = cost.shape() else {
+        panic!("linear_sum_assignments: costs are {:?}, not (P, N, M)", cost.shape())
+    };
+    assert_eq!(cost.dtype(), DType::F64, "linear_sum_assignments: costs {cost:?}");
+    let mut column_of_row = Tensor::empty(&[problems, rows], DType::I32, cost.device());
+    if let Device::Cuda(cuda) = cost.device() {
+        cuda::linear_sum_assignments(cuda, &mut column_of_row, cost);
+        return column_of_row;
+    }
+    let (cost, out): (&[f64], &mut [i32]) = (cost.as_slice(), column_of_row.as_mut_slice());
+    out.fill(-1);
+    for problem in 0..problems {
+        let size = rows * columns;
+        for (row, column) in linear_sum_assignment(&cost[problem * size..(problem + 1) * size], rows, columns) {
+            out[problem * rows + row] = i32::try_from(column).expect("columns fit i32");
+        }
+    }
+    column_of_row
 }
 
 /// What all images and layers share.

@@ -44,6 +44,7 @@ pub fn cases() -> Vec<Case> {
         case("more targets than queries", 2, &[9, 4], 5, 3),
         case("no targets", 2, &[0, 0], 6, 4),
         case("no images", 2, &[], 6, 5),
+        case("more targets than a block", 1, &[130, 3], 140, 7),
         case("MDETR", 6, &[12, 3], 100, 6),
     ]
 }

@@ -14,11 +14,7 @@ pub fn forward(
     cuda: &Cuda,
     l1: &mut Tensor,
     giou: &mut Tensor,
-    boxes: &Tensor,
-    targets: &Tensor,
-    matches: &Tensor,
-    image_of_target: &Tensor,
-    num_boxes: &Tensor,
+    [boxes, targets, matches, image_of_target, num_boxes]: [&Tensor; 5],
 ) {
     let &[layers, b, q, _] = boxes.shape() else { panic!("box_loss: boxes are {:?}", boxes.shape()) };
     let args = args![l1, giou, boxes, targets, matches, image_of_target, num_boxes, b, q, image_of_target.len()];
@@ -28,13 +24,8 @@ pub fn forward(
 pub fn backward(
     cuda: &Cuda,
     dboxes: &mut GradSlot,
-    dl1: Option<&Tensor>,
-    dgiou: Option<&Tensor>,
-    boxes: &Tensor,
-    targets: &Tensor,
-    matches: &Tensor,
-    image_of_target: &Tensor,
-    num_boxes: &Tensor,
+    [dl1, dgiou]: [Option<&Tensor>; 2],
+    [boxes, targets, matches, image_of_target, num_boxes]: [&Tensor; 5],
 ) {
     if !dboxes.is_needed() {
         return;

@@ -42,7 +42,8 @@ impl Op for BoxLoss {
         let [mut l1, mut giou] = [(); 2].map(|()| Tensor::empty(&[layers], boxes.dtype(), cx.device));
         if let Device::Cuda(cuda) = cx.device {
             assert_kernel_dtypes("box_loss", &[boxes, targets, num_boxes], &[matches, image_of_target]);
-            cuda::forward(cuda, &mut l1, &mut giou, boxes, targets, matches, image_of_target, num_boxes);
+            let inputs = [boxes, targets, matches, image_of_target, num_boxes];
+            cuda::forward(cuda, &mut l1, &mut giou, inputs);
         } else {
             let pairs = matched_pairs("box_loss", [layers, images, queries], matches, image_of_target);
             dispatch_real!("box_loss", boxes.dtype(), T => reference::forward::<T>(
@@ -65,10 +66,8 @@ impl Op for BoxLoss {
             panic!("box_loss: five saved")
         };
         if let Device::Cuda(cuda) = cx.device {
-            let [dl1, dgiou] = [grad_outs[0], grad_outs[1]];
-            let dboxes = &mut grads[0];
-            cuda::backward(cuda, dboxes, dl1, dgiou, boxes, targets, matches, image_of_target, num_boxes);
-            return;
+            let saved = [boxes, targets, matches, image_of_target, num_boxes];
+            return cuda::backward(cuda, &mut grads[0], [grad_outs[0], grad_outs[1]], saved);
         }
         let &[layers, images, queries, _] = boxes.shape() else { panic!("box_loss: boxes are {:?}", boxes.shape()) };
         let pairs = matched_pairs("box_loss", [layers, images, queries], matches, image_of_target);

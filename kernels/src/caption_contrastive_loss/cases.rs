@@ -31,6 +31,8 @@ pub fn cases() -> Vec<Case> {
         case("odd sizes", &[5, 1, 18], 7, 13, 20.0),
         case("no phrases", &[3, 2], 0, 6, 20.0),
         case("no images", &[], 0, 6, 20.0),
+        case("more images than warps", &[2, 1, 3, 1, 1, 2, 1, 1, 4, 1, 2], 3, 5, 20.0),
+        case("more phrases than a block", &[1, 2], 260, 4, 20.0),
         case("a warm-up step", &[49; 16], 40, 96, 20.0).tolerance(2e-5),
         case("more cells than a task", &[300, 17], 3, 16, 20.0).tolerance(2e-5),
     ]

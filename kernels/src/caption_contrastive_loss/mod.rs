@@ -14,15 +14,16 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 mod reference;
+
+pub use cuda::KERNELS;
 
 use std::sync::Arc;
 
+use crate::matching::assert_kernel_dtypes;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Element, Tensor, dispatch_real};
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::{DType, Device, Element, Tensor, dispatch_real};
 
 /// Inputs features (N, C), the grid cells of B images one image after the other, phrases (P, C), both of unit length,
 /// image_of_phrase (P) i32, candidates (P, B) i32 0 or 1; output the loss (), 0 without phrases.
@@ -89,6 +90,9 @@ impl CaptionContrastiveLoss {
                 features.shape()
             );
         }
+        if image_of_phrase.device() != Device::Cpu {
+            return assert_kernel_dtypes(self.name(), &[features, phrases], &[image_of_phrase, candidates]);
+        }
         let known = image_of_phrase.as_slice::<i32>().iter().all(|&image| (0..b as i32).contains(&image));
         assert!(known, "caption_contrastive_loss: image_of_phrase {image_of_phrase:?} names no image of {b}");
     }
@@ -106,6 +110,11 @@ impl Op for CaptionContrastiveLoss {
         let dtype = features.dtype();
         let mut loss = Tensor::empty(&[], dtype, cx.device);
         let mut coefficients = Tensor::empty(&[phrases.shape()[0], features.shape()[0]], dtype, cx.device);
+        if let Device::Cuda(cuda) = cx.device {
+            let inputs = [features, phrases, inputs[2], inputs[3]];
+            cuda::forward(cuda, &mut loss, &mut coefficients, inputs, self);
+            return Outputs::one(loss, Saved::tensors([features, phrases, &coefficients]));
+        }
         dispatch_real!("caption_contrastive_loss", dtype, T => {
             let forward = if dtype == DType::F32 { cpu::forward::<T> } else { reference::forward::<T> };
             loss.as_mut_slice::<T>()[0] = forward(coefficients.as_mut_slice(), &self.problem(inputs));
@@ -113,9 +122,12 @@ impl Op for CaptionContrastiveLoss {
         Outputs::one(loss, Saved::tensors([features, phrases, &coefficients]))
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([features, phrases, coefficients], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
         let [dfeatures, dphrases, ..] = grads else { panic!("caption_contrastive_loss: four gradients") };
+        if let Device::Cuda(cuda) = cx.device {
+            return cuda::backward(cuda, dfeatures, dphrases, dy, features, phrases, coefficients);
+        }
         dispatch_real!("caption_contrastive_loss", dy.dtype(), T => {
             let backward = if dy.dtype() == DType::F32 { cpu::backward::<T> } else { reference::backward::<T> };
             backward(

@@ -55,6 +55,7 @@ pub fn cases() -> Vec<Case> {
         case("no images", of(2, &[], 6, 7, 8), 0.07, 5),
         case("no tokens", of(1, &[2], 3, 0, 4), 0.07, 6),
         case("no queries", of(1, &[2], 0, 3, 4), 0.07, 7),
+        case("more images than a warp", of(1, &[1; 34], 2, 3, 4), 0.07, 9),
         case("MDETR", of(2, &[12, 3], 100, 40, 64), 0.07, 8),
     ]
 }

@@ -13,14 +13,14 @@
 
 pub mod cases;
 mod cpu;
+mod cuda;
 mod reference;
 
-use crate::matching::matched_pairs;
-use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Real, Tensor, dispatch_real};
+pub use cuda::KERNELS;
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::matching::{assert_kernel_dtypes, assert_matches_fit, matched_pairs};
+use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
+use crate::{DType, Device, Real, Tensor, dispatch_real};
 
 /// Inputs queries (L, B, Q, C) and tokens (B, N, C), both of unit length, align_map (T, N) of 0 and 1, matches (L, T) i32,
 /// image_of_target (T) i32, num_boxes (1); output the loss (L).
@@ -79,12 +79,21 @@ impl Op for ContrastiveAlignLoss {
             tokens.shape()
         );
         assert_eq!(num_boxes.len(), 1, "contrastive_align_loss: num_boxes is {:?}", num_boxes.shape());
-        let grid = [layers, images, sizes.queries];
-        let pairs = matched_pairs("contrastive_align_loss", grid, matches, image_of_target);
+        assert_matches_fit("contrastive_align_loss", layers, matches, image_of_target);
         let dtype = queries.dtype();
         let mut loss = Tensor::empty(&[layers], dtype, cx.device);
-        let mut of_image = Tensor::empty(&[layers, images], dtype, cx.device);
         let mut coefficients = Tensor::empty(&[layers, images, sizes.queries, sizes.tokens], dtype, cx.device);
+        let saved = |coefficients: &Tensor| Saved::tensors([queries, tokens, num_boxes, coefficients]);
+        if let Device::Cuda(cuda) = cx.device {
+            let floats = [queries, tokens, align_map, num_boxes];
+            assert_kernel_dtypes("contrastive_align_loss", &floats, &[matches, image_of_target]);
+            let inputs = [queries, tokens, align_map, matches, image_of_target, num_boxes];
+            cuda::forward(cuda, &mut loss, &mut coefficients, inputs, self.temperature as f32, sizes);
+            return Outputs::one(loss, saved(&coefficients));
+        }
+        let grid = [layers, images, sizes.queries];
+        let pairs = matched_pairs("contrastive_align_loss", grid, matches, image_of_target);
+        let mut of_image = Tensor::empty(&[layers, images], dtype, cx.device);
         dispatch_real!("contrastive_align_loss", dtype, T => {
             let forward = if dtype == DType::F32 { cpu::forward::<T> } else { reference::forward::<T> };
             forward(
@@ -101,15 +110,19 @@ impl Op for ContrastiveAlignLoss {
                 *loss = of_image[layer * images..(layer + 1) * images].iter().sum::<T>() / num_boxes;
             }
         });
-        Outputs::one(loss, Saved::tensors([queries, tokens, num_boxes, &coefficients]))
+        Outputs::one(loss, saved(&coefficients))
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([queries, tokens, num_boxes, coefficients], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else {
             return;
         };
         let [dqueries, dtokens, ..] = grads else { panic!("contrastive_align_loss: six gradients") };
         let sizes = Sizes::new(queries, tokens);
+        if let Device::Cuda(cuda) = cx.device {
+            let saved = [queries, tokens, num_boxes, coefficients];
+            return cuda::backward(cuda, dqueries, dtokens, dy, saved, self.temperature as f32, sizes);
+        }
         let divisor = self.temperature * num_boxes.item();
         let scales: Vec<f64> = dy.to_f64_vec().iter().map(|g| g / divisor).collect();
         dispatch_real!("contrastive_align_loss", queries.dtype(), T => {

@@ -38,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         case("no targets", 2, &[0, 0], 6, 33, 4),
         case("no images", 2, &[], 6, 16, 5),
         case("one column", 1, &[1], 2, 1, 6),
+        case("more images than warps", 1, &[1, 0, 2, 1, 1, 3, 0, 1, 1, 2, 1], 2, 5, 8),
         case("MDETR", 2, &[12, 3], 100, 256, 7),
     ]
 }

@@ -6,8 +6,15 @@ mod conformance;
 mod cublas_lt;
 mod memory;
 mod position_sine;
+mod assignment;
+mod conformance;
+#[path = "../common/matcher.rs"]
+mod matcher;
 #[path = "../../simulator/tests/common/process.rs"]
 mod process;
+#[path = "../common/goldens.rs"]
+mod recorded;
+mod set_loss;
 
 use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::cuda_memory::Alloc;

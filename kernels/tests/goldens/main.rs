@@ -14,53 +14,19 @@ mod max_pool;
 mod position_sine;
 mod soft_token_loss;
 
-use std::path::{Path, PathBuf};
+#[path = "../common/matcher.rs"]
+mod matcher;
+#[path = "../common/goldens.rs"]
+mod recorded;
 
 use mdetr_kernels::op::{Cx, GradSlot, Op};
 use mdetr_kernels::{DType, Device, Tensor};
-use safetensors::SafeTensors;
-
-/// A file of `tests/goldens`.
-pub fn golden_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens").join(name)
-}
-
-/// Recorded tensors, as f64.
-pub struct Goldens {
-    bytes: Vec<u8>,
-}
+pub use recorded::{Goldens, golden_path};
 
 impl Goldens {
     /// `ops/ops.safetensors`.
     pub fn ops() -> Self {
         Self::open("ops/ops.safetensors")
-    }
-
-    /// A safetensors file of `tests/goldens`.
-    pub fn open(name: &str) -> Self {
-        let path = golden_path(name);
-        Goldens { bytes: std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())) }
-    }
-
-    /// One tensor, floats as f64, integers and masks as i32.
-    #[track_caller]
-    pub fn get(&self, name: &str) -> Tensor {
-        let file = SafeTensors::deserialize(&self.bytes).expect("a safetensors file");
-        let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let bytes = view.data();
-        let ints = |values: Vec<i32>| Tensor::from_slice(&values, view.shape(), Device::Cpu);
-        match view.dtype() {
-            safetensors::Dtype::F32 => {
-                let values: Vec<f64> =
-                    bytes.chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
-                Tensor::from_slice(&values, view.shape(), Device::Cpu)
-            }
-            safetensors::Dtype::I64 => {
-                ints(bytes.chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as i32).collect())
-            }
-            safetensors::Dtype::U8 => ints(bytes.iter().map(|&b| i32::from(b)).collect()),
-            other => panic!("{name}: dtype {other:?}"),
-        }
     }
 }
 
