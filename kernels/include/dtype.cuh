@@ -76,20 +76,11 @@ template <class T> __device__ inline void store_gradient(T* slot, float value, i
     *slot = from_float<T>(accumulate ? to_float(*slot) + value : value);
 }
 
-// 16 bytes of a gradient slot, 16-byte aligned.
-template <class T>
-__device__ inline void store_gradient_vector(T* slot, const float (&values)[VECTOR<T>], int accumulate) {
-    float sums[VECTOR<T>] = {};
-    if (accumulate) load_vector(sums, slot);
+// V elements of a gradient slot, one or 16 aligned bytes.
+template <int V, class T> __device__ inline void store_gradients(T* slot, const float (&values)[V], int accumulate) {
+    float sums[V];
+    if (accumulate) load_elements(sums, slot);
 #pragma unroll
-    for (int i = 0; i < VECTOR<T>; i++) sums[i] = accumulate ? sums[i] + values[i] : values[i];
-    store_vector(slot, sums);
-template <int V, class T> __device__ inline void store_gradients(T* slot, float (&values)[V], int accumulate) {
-    if (accumulate) {
-        float before[V];
-        load_elements(before, slot);
-#pragma unroll
-        for (int v = 0; v < V; v++) values[v] += before[v];
-    }
-    store_elements(slot, values);
+    for (int i = 0; i < V; i++) sums[i] = accumulate ? sums[i] + values[i] : values[i];
+    store_elements(slot, sums);
 }

@@ -41,7 +41,7 @@ template <class T> struct Columns {
 
     // As a gradient: written, or added to.
     __device__ void store(T* row, const float (&v)[V], int accumulate = 0) const {
-        if (vectors && first < C) return store_gradient_vector(row + first, v, accumulate);
+        if (vectors && first < C) return store_gradients(row + first, v, accumulate);
 #pragma unroll
         for (int j = 0; j < V; j++) {
             if (column(j) < C) store_gradient(row + column(j), v[j], accumulate);

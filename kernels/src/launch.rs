@@ -29,24 +29,17 @@ impl Arg {
         philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base, 0, 0, 0] })
     }
 
-    /// A struct of up to twelve 32-bit members.
-    pub fn words(words: [u32; 12]) -> Self {
+    /// A struct of 32-bit members, at most twelve.
+    pub fn words<const N: usize>(members: [u32; N]) -> Self {
+        let mut words = [0; 12];
+        words[..N].copy_from_slice(&members);
         Arg { words: bytemuck::cast(words) }
     }
 
-    /// A struct of ints.
-    #[track_caller]
-    pub fn ints(ints: [usize; 12]) -> Self {
-        Arg::words(ints.map(|v| int(v) as u32))
-    /// A struct of ints, at most 12.
+    /// A struct of ints, at most twelve.
     #[track_caller]
     pub fn ints<const N: usize>(ints: [usize; N]) -> Self {
-        let mut words = [0; 6];
-        for (i, v) in ints.into_iter().enumerate() {
-            let int = i32::try_from(v).unwrap_or_else(|_| panic!("a kernel's size is {v}, more than an int holds"));
-            words[i / 2] |= u64::from(int as u32) << (i % 2 * 32);
-        }
-        Arg { words }
+        Arg::words(ints.map(|v| int(v) as u32))
     }
 
     fn word(word: u64) -> Self {

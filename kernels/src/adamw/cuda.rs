@@ -157,5 +157,5 @@ fn options_arg(options: &AdamW, weight_decay: f64, state: &DeviceState) -> Arg {
     let floats = [beta1, beta2, options.eps, options.max_norm.unwrap_or(0.0), options.ema_decay, weight_decay];
     let [a, b, c, d, e, f] = floats.map(|v| (v as f32).to_bits());
     let interval = u32::try_from(state.growth_interval).unwrap_or(u32::MAX);
-    Arg::words([a, b, c, d, e, f, u32::from(state.scales_loss), interval, 0, 0, 0, 0])
+    Arg::words([a, b, c, d, e, f, u32::from(state.scales_loss), interval])
 }

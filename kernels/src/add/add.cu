@@ -36,8 +36,8 @@ extern "C" __global__ void __launch_bounds__(256)
     if (i + V <= N && is_vector_aligned(da) && is_vector_aligned(db) && is_vector_aligned(dy)) {
         float v[V];
         load_vector(v, dy + i);
-        if (da) store_gradient_vector(da + i, v, accumulate_da);
-        if (db) store_gradient_vector(db + i, v, accumulate_db);
+        if (da) store_gradients(da + i, v, accumulate_da);
+        if (db) store_gradients(db + i, v, accumulate_db);
     } else {
         long long end = min(i + V, static_cast<long long>(N));
         for (; i < end; i++) {

@@ -15,7 +15,7 @@ extern "C" __global__ void __launch_bounds__(256) cast_eights(T* y, int accumula
         }
 #pragma unroll
         for (int i = 0; i < 8; i += VECTOR<T>) {
-            store_gradient_vector(y + first + i, reinterpret_cast<float(&)[VECTOR<T>]>(v[i]), accumulate);
+            store_gradients(y + first + i, reinterpret_cast<float(&)[VECTOR<T>]>(v[i]), accumulate);
         }
     } else {
         for (long long i = first; i < min(first + 8, static_cast<long long>(N)); i++) {

@@ -15,9 +15,6 @@ pub use cuda::KERNELS;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Device, Tensor, rounding};
 
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
-
 /// Input x of any shape and float type; output y of the same shape.
 #[derive(Clone, Copy, Debug)]
 pub struct Cast {

@@ -17,7 +17,7 @@ extern "C" __global__ void __launch_bounds__(256)
         load_vector(v, x + first);
 #pragma unroll
         for (int j = 0; j < V; j++) v[j] *= m[j];
-        store_gradient_vector(y + first, v, accumulate);
+        store_gradients(y + first, v, accumulate);
     } else {
 #pragma unroll
         for (int j = 0; j < V; j++) {

@@ -2,14 +2,13 @@
 //! to a number, on that GPU instead.
 
 mod adamw;
-mod conformance;
-mod cublas_lt;
-mod memory;
-mod position_sine;
 mod assignment;
 mod conformance;
+mod cublas_lt;
 #[path = "../common/matcher.rs"]
 mod matcher;
+mod memory;
+mod position_sine;
 #[path = "../../simulator/tests/common/process.rs"]
 mod process;
 #[path = "../common/goldens.rs"]
