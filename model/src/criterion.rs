@@ -3,8 +3,8 @@
 
 use mdetr_autograd::Var;
 use mdetr_autograd::functional as f;
-use mdetr_kernels::Tensor;
 use mdetr_kernels::assignment::{MatchCost, assign};
+use mdetr_kernels::{Device, Tensor};
 
 use crate::batch::Targets;
 use crate::config::CriterionConfig;
@@ -112,7 +112,8 @@ impl<'t> Losses<'t> {
     /// For each image of a layer, (query, target) pairs in the order of the queries; targets count within their image.
     pub fn pairs(&self, layer: usize, targets: &Targets) -> Vec<Vec<(usize, usize)>> {
         let total: usize = targets.counts.iter().sum();
-        let matches = &self.matches.as_slice::<i32>()[layer * total..(layer + 1) * total];
+        let matches = self.matches.to_device(Device::Cpu);
+        let matches = &matches.as_slice::<i32>()[layer * total..(layer + 1) * total];
         let mut first = 0;
         targets
             .counts

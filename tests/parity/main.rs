@@ -5,10 +5,10 @@ mod records;
 
 use std::path::PathBuf;
 
-use mdetr_kernels::{DType, Precision, Tensor};
+use mdetr_kernels::{DType, Device, Precision, Tensor};
 use mdetr_model::criterion::Criterion;
 use mdetr_model::{Mdetr, recipe};
-use mdetr_train::dump::{Activations, RecordedCase, Trace, activations, trace, trace_at, trace_in};
+use mdetr_train::dump::{Activations, How, RecordedCase, Trace, activations, trace, trace_at, trace_in};
 use mdetr_train::optimizer::Optimizer;
 use mdetr_train::schedule::{Kind, Rates, Schedule};
 use safetensors::SafeTensors;
@@ -239,7 +239,8 @@ impl Golden {
         for (precision, scale, losses_allowed, gradients_allowed) in
             [(Precision::F16, 1024.0, 5e-3, 0.04), (Precision::BF16, 1.0, 2e-2, 0.2)]
         {
-            let half = trace_in(precision, scale, &self.model, &criterion, &self.case.batch, targets);
+            let how = How { device: Device::Cpu, precision, loss_scale: scale, matches: None };
+            let half = trace_in(how, &self.model, &criterion, &self.case.batch, targets);
             for ((name, got), (_, want)) in half.losses.iter().zip(&exact.losses) {
                 let off = (got - want).abs() / want;
                 assert!(off <= losses_allowed, "{}: {precision:?}: {name} is {got} of {want}", self.name);

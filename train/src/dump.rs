@@ -150,6 +150,8 @@ pub struct Trace {
     pub total: f64,
     /// The matching.
     pub hungarian: Vec<LayerPairs>,
+    /// The same as the losses take it: (L, T) i32.
+    pub matches: Tensor,
     /// Gradients of all parameters that have one.
     pub gradients: Gradients,
 }
@@ -178,27 +180,36 @@ pub fn trace_at(
 ) -> Trace {
     let parameters = model.parameters.to_dtype(dtype);
     let tape = Tape::evaluating_with_gradients(&parameters, Device::Cpu, Precision::F32).with_observer();
-    trace_on(&tape, 1.0, positions, model, criterion, batch, targets)
+    let how = How { device: Device::Cpu, precision: Precision::F32, loss_scale: 1.0, matches: None };
+    trace_on(&tape, how, positions, model, criterion, batch, targets)
 }
 
-/// The same with f32 masters, computed in `precision`; the gradients are those of `loss_scale` times the loss.
-pub fn trace_in(
-    precision: Precision,
-    loss_scale: f64,
-    model: &Mdetr,
-    criterion: &Criterion,
-    batch: &Batch,
-    targets: &Targets,
-) -> Trace {
+/// Where and in what a trace is computed.
+#[derive(Clone, Copy, Debug)]
+pub struct How<'a> {
+    /// On a GPU no activations are kept.
+    pub device: Device,
+    /// Masters are f32.
+    pub precision: Precision,
+    /// The gradients are those of the loss times this.
+    pub loss_scale: f64,
+    /// (L, T) i32: this assignment instead of the optimal one.
+    pub matches: Option<&'a Tensor>,
+}
+
+/// The same with f32 masters, in a precision, on a device.
+pub fn trace_in(how: How, model: &Mdetr, criterion: &Criterion, batch: &Batch, targets: &Targets) -> Trace {
     let mut parameters = model.parameters.clone();
-    parameters.set_precision(precision);
-    let tape = Tape::evaluating_with_gradients(&parameters, Device::Cpu, precision).with_observer();
-    trace_on(&tape, loss_scale, None, model, criterion, batch, targets)
+    parameters.set_precision(how.precision);
+    parameters.to_device(how.device);
+    let tape = Tape::evaluating_with_gradients(&parameters, how.device, how.precision);
+    let tape = if how.device == Device::Cpu { tape.with_observer() } else { tape };
+    trace_on(&tape, how, None, model, criterion, batch, targets)
 }
 
 fn trace_on<'t>(
     tape: &'t Tape<'t>,
-    loss_scale: f64,
+    how: How,
     positions: Option<&Tensor>,
     model: &Mdetr,
     criterion: &Criterion,
@@ -206,11 +217,16 @@ fn trace_on<'t>(
     targets: &Targets,
 ) -> Trace {
     let (outputs, layout) = forward(model, tape, batch, positions);
-    let losses = criterion.forward(&outputs, targets);
+    let losses = match how.matches {
+        None => criterion.forward(&outputs, targets),
+        Some(matches) => criterion.forward_with(&outputs, targets, matches.to_device(tape.device())),
+    };
     drop(outputs);
-    let scale = Tensor::scalar(loss_scale, Device::Cpu).to_dtype(losses.total.value().dtype());
+    let scale = Tensor::scalar(how.loss_scale, Device::Cpu).to_dtype(losses.total.value().dtype());
+    let is_observed = tape.is_observed();
     Trace {
-        activations: golden_layouts(tape.take_observed(), &layout),
+        activations: if is_observed { golden_layouts(tape.take_observed(), &layout) } else { Activations::new() },
+        matches: losses.matches.to_device(Device::Cpu),
         losses: losses.named(),
         total: losses.total.value().item(),
         hungarian: hungarian(&losses, targets),
