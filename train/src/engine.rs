@@ -146,6 +146,47 @@ impl Trainer<'_> {
         Ok(StepReport { losses, grad_norm })
     }
 
+    /// Steps on batches, at the rates that `rates` gives each, and what they report. Batches go to a GPU ahead of their step,
+    /// and the host reads a step's report when two more are enqueued.
+    pub fn train(
+        &mut self,
+        criterion: &Criterion,
+        batches: impl Iterator<Item = Result<Collated>>,
+        rates: impl Fn(usize) -> Rates,
+    ) -> Result<Vec<StepReport>> {
+        let mut reports = Vec::new();
+        self.train_from(0, criterion, batches, rates, |_, _, report| reports.push(report))?;
+        Ok(reports)
+    }
+
+    /// [`Self::train`] from step `first` on, with each step's number, images and report given to `report`.
+    fn train_from(
+        &mut self,
+        first: usize,
+        criterion: &Criterion,
+        batches: impl Iterator<Item = Result<Collated>>,
+        rates: impl Fn(usize) -> Rates,
+        mut report: impl FnMut(usize, usize, StepReport),
+    ) -> Result<()> {
+        let device = self.model.parameters.device();
+        let ahead = if device == Device::Cpu { 0 } else { STEPS_AHEAD };
+        let mut under_way = VecDeque::new();
+        let mut finish = |trainer: &mut Self, (step, images, enqueued): (usize, usize, Enqueued)| -> Result<()> {
+            report(step, images, trainer.report(enqueued).with_context(|| format!("step {step}"))?);
+            Ok(())
+        };
+        for (step, batch) in (first..).zip(Ahead::new(batches, device)) {
+            let rates = rates(step);
+            under_way.push_back(
+                batch?.use_in(device, |batch| (step, batch.records.len(), self.enqueue(criterion, batch, rates))),
+            );
+            if under_way.len() > ahead {
+                under_way.pop_front().map_or(Ok(()), |step| finish(self, step))?;
+            }
+        }
+        under_way.into_iter().try_for_each(|step| finish(self, step))
+    }
+
     /// An epoch of steps, the first of which is number `first_step` of the run. Stops early at step `max_steps`.
     pub fn train_one_epoch(
         &mut self,
@@ -156,31 +197,13 @@ impl Trainer<'_> {
         max_steps: usize,
         progress: &mut Progress,
     ) -> Result<EpochStats> {
-        let device = self.model.parameters.device();
-        let ahead = if device == Device::Cpu { 0 } else { STEPS_AHEAD };
         let mut epoch = Epoch { stats: EpochStats::default(), start: Instant::now(), seen: 0, progress };
-        let mut under_way = VecDeque::new();
         let batches = batches.take(max_steps.saturating_sub(first_step));
-        for (i, batch) in Ahead::new(batches, device).enumerate() {
-            let (step, rates) = (first_step + i, schedule.at(first_step + i));
-            let (images, enqueued) =
-                batch?.use_in(device, |batch| (batch.records.len(), self.enqueue(criterion, batch, rates)));
-            under_way.push_back((step, images, rates, enqueued));
-            if under_way.len() > ahead {
-                self.finish(&mut epoch, under_way.pop_front())?;
-            }
-        }
-        while !under_way.is_empty() {
-            self.finish(&mut epoch, under_way.pop_front())?;
-        }
+        let rates = |step| schedule.at(step);
+        self.train_from(first_step, criterion, batches, rates, |step, images, report| {
+            epoch.add(step, images, rates(step), report);
+        })?;
         Ok(epoch.stats)
-    }
-
-    fn finish(&mut self, epoch: &mut Epoch, step: Option<(usize, usize, Rates, Enqueued)>) -> Result<()> {
-        let Some((step, images, rates, enqueued)) = step else { return Ok(()) };
-        let report = self.report(enqueued).with_context(|| format!("step {step}"))?;
-        epoch.add(step, images, rates, report);
-        Ok(())
     }
 }
 

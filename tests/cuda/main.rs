@@ -1,0 +1,29 @@
+//! Training on a GPU, on the simulator: the same numbers as on the CPU under the same rounding, the same bits again, and a
+//! host that waits for nothing. With `MDETR_GPU` set to a number, on that GPU instead.
+
+mod agreement;
+mod micro;
+mod steps;
+
+#[path = "../../kernels/simulator/tests/common/process.rs"]
+mod process;
+
+use process::Report;
+
+/// Set to a GPU's number to run on it.
+const GPU: &str = "MDETR_GPU";
+
+/// Runs the body of the test `name` on the simulator; nothing must be found. `None` where the body ran.
+fn simulated(name: &str, body: impl FnOnce()) -> Option<Report> {
+    let report = process::simulated(name, &[("MDETR_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/kernels"))], body);
+    report.iter().for_each(Report::assert_clean);
+    report
+}
+
+/// The same, on a real GPU where one is named.
+fn on_gpu(name: &str, body: impl FnOnce(usize)) {
+    match std::env::var(GPU) {
+        Ok(ordinal) => body(ordinal.parse().expect("MDETR_GPU is a GPU's number")),
+        Err(_) => drop(simulated(name, || body(0))),
+    }
+}

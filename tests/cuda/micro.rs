@@ -1,0 +1,97 @@
+//! A model of under 300,000 parameters and batches for it.
+
+use mdetr_kernels::philox::Philox;
+use mdetr_kernels::{DType, Device, Precision, Tensor};
+use mdetr_model::batch::Text;
+use mdetr_model::criterion::Criterion;
+use mdetr_model::pretrain::Phrases;
+use mdetr_model::{Batch, Mdetr, Targets};
+use mdetr_train::collate::Collated;
+use mdetr_train::config::{RunConfig, Settings};
+use mdetr_train::engine::{StepReport, Trainer};
+use mdetr_train::optimizer::Optimizer;
+use mdetr_train::schedule::Rates;
+
+/// Every kind of layer that detection has: a RoBERTa, attention of two widths, dropout, auxiliary losses, an average.
+const CONFIG: &str = r#"{
+    "backbone": "conv5", "hidden_dim": 64, "nheads": 2, "enc_layers": 1, "dec_layers": 2, "dim_feedforward": 32,
+    "num_queries": 6, "dropout": 0.1, "seed": 5, "clip_max_norm": 0.5, "ema": true, "ema_decay": 0.9,
+    "contrastive_loss_hdim": 16,
+    "text_config": {"vocab_size": 30, "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
+        "intermediate_size": 32, "max_position_embeddings": 24}
+}"#;
+
+const RATES: Rates = Rates { base: 1e-3, backbone: 1e-3, text_encoder: 5e-4 };
+
+/// The most targets of an image.
+const TARGETS: usize = 3;
+
+pub fn config() -> RunConfig {
+    let mut settings = Settings::default();
+    settings.add_json(CONFIG, "micro").unwrap();
+    settings.resolve().unwrap().0
+}
+
+/// Two images of different sizes with captions of different lengths, the second one with one target.
+pub fn batch(step: u64) -> Collated {
+    let philox = |stream| Philox { seed: 11 + step, stream };
+    let uniform = |n: usize, stream: u64| -> Vec<f32> { (0..n as u64).map(|i| philox(stream).uniform(i)).collect() };
+    let (b, side, tokens) = (2, 32, 7);
+    let total = TARGETS + 1;
+    let ids: Vec<i32> = (0..b * tokens)
+        .map(|i| if i >= tokens && i % tokens > 4 { 1 } else { 2 + (philox(1).word(i as u64) % 28) as i32 })
+        .collect();
+    let boxes: Vec<f32> = uniform(total * 4, 2)
+        .iter()
+        .enumerate()
+        .map(|(i, u)| if i % 4 < 2 { 0.3 + 0.4 * u } else { 0.1 + 0.3 * u })
+        .collect();
+    let map = |columns: usize| {
+        let ones = (0..total * columns).map(|i| f32::from(u8::from(i % columns == 1 + i / columns)));
+        Tensor::from_slice(&ones.collect::<Vec<_>>(), &[total, columns], Device::Cpu)
+    };
+    let pixels = uniform(b * side * side * 3, 3);
+    Collated {
+        batch: Batch {
+            images: Tensor::from_slice(&pixels, &[b, side, side, 3], Device::Cpu),
+            image_sizes: vec![[32, 32], [32, 20]],
+            text: Text { ids: Tensor::from_slice(&ids, &[b, tokens], Device::Cpu), counts: vec![7, 5] },
+        },
+        targets: Targets {
+            boxes: Tensor::from_slice(&boxes, &[total, 4], Device::Cpu),
+            positive_map: map(256),
+            align_map: map(tokens),
+            image_of_target: Tensor::from_slice(&[0, 0, 0, 1], &[total], Device::Cpu),
+            counts: vec![TARGETS, 1],
+        },
+        phrases: Phrases { tokens: Vec::new(), image: Vec::new(), candidates: Vec::new() },
+        records: Vec::new(),
+    }
+}
+
+/// What a few steps leave.
+pub struct Trained {
+    /// Of every step.
+    pub reports: Vec<StepReport>,
+    /// The bits of every parameter and average.
+    pub state: Vec<Vec<f64>>,
+}
+
+/// Trains a new model for a few steps.
+pub fn train(device: Device, precision: Precision, steps: u64) -> Trained {
+    let config = config();
+    let mut model = Mdetr::new(&config.model, 5).unwrap();
+    let size: usize = model.parameters.iter().map(|(_, p)| p.value.len()).sum();
+    assert!(size <= 300_000, "{size} parameters");
+    model.parameters.set_precision(precision);
+    model.parameters.to_device(device);
+    let t = &config.training;
+    let optimizer = Optimizer::new(&model.parameters, precision, t.weight_decay, t.clip_max_norm, Some(t.ema_decay));
+    let mut trainer = Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, profile: None };
+    let criterion = Criterion::new(&config.criterion);
+    let reports = trainer.train(&criterion, (0..steps).map(|step| Ok(batch(step))), |_| RATES).unwrap();
+    let values = |t: &Tensor| t.to_device(Device::Cpu).to_dtype(DType::F64).to_f64_vec();
+    let averages = trainer.optimizer.ema().unwrap().iter().map(values).collect::<Vec<_>>();
+    let state = trainer.model.parameters.iter().map(|(_, p)| values(&p.value)).chain(averages).collect();
+    Trained { reports, state }
+}

@@ -1,0 +1,77 @@
+//! Training steps: their losses, their bits, and what the host does meanwhile.
+
+use mdetr_kernels::cuda::Cuda;
+use mdetr_kernels::cuda_memory::Alloc;
+use mdetr_kernels::{Device, Precision};
+use serde_json::Value;
+
+use super::micro::{Trained, train};
+
+fn on(cuda: &'static Cuda, precision: Precision, steps: u64) -> Trained {
+    let trained = train(Device::Cuda(cuda), precision, steps);
+    cuda.release();
+    cuda.synchronize().unwrap();
+    trained
+}
+
+/// Steps like the CPU's, and the same bits with every kind of memory and again.
+fn repeat(ordinal: usize, precision: Precision, allowed: f64) {
+    let each = on(Cuda::open(ordinal, Alloc::Each).unwrap(), precision, 3);
+    let arena = Cuda::open(ordinal, Alloc::Arena).unwrap();
+    for _ in 0..2 {
+        assert!(on(arena, precision, 3).state == each.state, "{precision:?}: other bits");
+    }
+    let cpu = train(Device::Cpu, precision, 3);
+    for (step, (got, want)) in each.reports.iter().zip(&cpu.reports).enumerate() {
+        let (got, want) = (got.losses[0].1, want.losses[0].1);
+        println!("{precision:?}: step {step}: loss {got}, on the CPU {want}");
+        assert!((got - want).abs() <= allowed * want, "{precision:?}: step {step}: loss {got}, on the CPU {want}");
+    }
+}
+
+#[test]
+fn repeat_in_f32() {
+    super::on_gpu("steps::repeat_in_f32", |gpu| repeat(gpu, Precision::F32, 1e-4));
+}
+
+#[test]
+fn repeat_in_f16() {
+    super::on_gpu("steps::repeat_in_f16", |gpu| repeat(gpu, Precision::F16, 1e-2));
+}
+
+#[test]
+fn repeat_in_bf16() {
+    super::on_gpu("steps::repeat_in_bf16", |gpu| repeat(gpu, Precision::BF16, 3e-2));
+}
+
+/// The driver's calls by name, and those that made the host wait, of a run of so many steps.
+fn calls(name: &str, steps: u64) -> Option<[Value; 3]> {
+    let report = super::simulated(name, || drop(on(Cuda::open(0, Alloc::Arena).unwrap(), Precision::F16, steps)))?;
+    Some(["driver_calls", "blocking_calls", "allocations"].map(|key| report.json[key].clone()))
+}
+
+#[test]
+fn of_a_short_run() {
+    calls("steps::of_a_short_run", 4);
+}
+
+/// A longer run differs from a shorter one by whole steps: each copies one record back, allocates nothing, waits for nothing.
+#[test]
+fn a_step_waits_for_nothing() {
+    let Some([calls, blocking, allocations]) = calls("steps::a_step_waits_for_nothing", 6) else { return };
+    let Some([fewer_calls, fewer_blocking, fewer_allocations]) = self::calls("steps::of_a_short_run", 4) else {
+        return;
+    };
+    let more = |name: &str| {
+        let count = |calls: &Value| calls[name].as_u64().unwrap_or(0);
+        count(&calls) - count(&fewer_calls)
+    };
+    assert!(more("cuLaunchKernel") > 2 * 50, "{calls}");
+    let copies_back: u64 =
+        calls.as_object().unwrap().keys().filter(|name| name.contains("DtoH")).map(|name| more(name)).sum();
+    assert_eq!(copies_back, 2, "one a step: {calls}");
+    let allocating = |name: &&String| name.contains("Alloc");
+    let allocated: u64 = calls.as_object().unwrap().keys().filter(allocating).map(|name| more(name)).sum();
+    assert_eq!((allocated, &allocations), (0, &fewer_allocations), "{calls}");
+    assert_eq!(blocking, fewer_blocking);
+}
