@@ -155,7 +155,20 @@ impl Cuda {
         sizes: &[(&str, usize)],
         args: &[Arg],
     ) {
-        let variant = self.variant(source, role);
+        self.launch_variant(source, role, self.variant(source, role), defines, sizes, args);
+    }
+
+    /// [`Self::launch`] of a variant that the op picked: for roles whose variants lie in several files.
+    #[track_caller]
+    pub fn launch_variant(
+        &self,
+        source: &KernelSource,
+        role: &str,
+        variant: &str,
+        defines: &[String],
+        sizes: &[(&str, usize)],
+        args: &[Arg],
+    ) {
         let declarations = source.declarations();
         let declared = declarations.iter().find(|d| d.role == role && d.variant == variant);
         let declared = declared.unwrap_or_else(|| panic!("{}.cu declares no {role} {variant}", source.name));
