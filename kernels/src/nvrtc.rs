@@ -14,6 +14,8 @@ use crate::kernel_source::KernelSource;
 
 /// Headers that kernels may include, by name.
 pub const HEADERS: &[(&str, &str)] = &[
+    ("attention.cuh", include_str!("../include/attention.cuh")),
+    ("attention_mma.cuh", include_str!("../include/attention_mma.cuh")),
     ("dtype.cuh", include_str!("../include/dtype.cuh")),
     ("mma.cuh", include_str!("../include/mma.cuh")),
     ("philox.cuh", include_str!("../include/philox.cuh")),

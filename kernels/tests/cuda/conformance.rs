@@ -234,4 +234,4 @@ macro_rules! ops {
     };
 }
 
-ops!(layer_norm);
+ops!(layer_norm, attention);
