@@ -30,8 +30,24 @@ __device__ inline float keep_factor(unsigned word, float p) {
 // The factor of element `index`; four elements share a block.
 __device__ inline float keep(const Philox& philox, unsigned long long index, float p) {
     uint4 block = philox_block(philox, index / 4);
-    unsigned words[4] = {block.x, block.y, block.z, block.w};
-    return keep_factor(words[index % 4], p);
+    // No array: with an index that only the thread knows it would lie in local memory.
+    unsigned low = index & 1 ? block.y : block.x, high = index & 1 ? block.w : block.z;
+    return keep_factor(index & 2 ? high : low, p);
+}
+
+// Bit i is set if element first + i, of 32, is kept: eight or nine blocks for 32 elements. Elements before 0 are nobody's.
+__device__ inline unsigned keep_bits(const Philox& philox, long long first, float p) {
+    unsigned threshold = static_cast<unsigned>(ceilf(p * 16777216.0f)) << 8; // what keep_factor compares with
+    auto kept = [&](int block) {
+        uint4 words = philox_block(philox, static_cast<unsigned long long>((first >> 2) + block));
+        return (words.x >= threshold) | (words.y >= threshold) << 1 | (words.z >= threshold) << 2 |
+               (words.w >= threshold) << 3;
+    };
+    unsigned bits = 0;
+#pragma unroll 2
+    for (int block = 0; block < 8; block++) bits |= static_cast<unsigned>(kept(block)) << 4 * block;
+    int shift = static_cast<int>(first & 3);
+    return shift == 0 ? bits : bits >> shift | static_cast<unsigned>(kept(8)) << (32 - shift);
 }
 
 // The factors of V elements from `first` on, both multiples of 4.

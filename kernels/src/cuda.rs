@@ -182,6 +182,11 @@ impl Cuda {
         };
     }
 
+    /// The variant of a role that [`Self::choose`] asked for.
+    pub fn chosen(&self, role: &str) -> Option<String> {
+        lock(&self.choices).get(role).cloned()
+    }
+
     /// The variant of a role that is launched now: the chosen one, or the first declared.
     #[track_caller]
     pub fn variant(&self, source: &KernelSource, role: &str) -> &'static str {
@@ -195,6 +200,9 @@ impl Cuda {
         let mut variants = declarations.filter(|d| d.role == role).map(|d| d.variant);
         let chosen = lock(&self.choices).get(role).cloned();
         let variant = match chosen {
+        let declarations = source.declarations();
+        let mut variants = declarations.iter().filter(|d| d.role == role).map(|d| d.variant);
+        let variant = match self.chosen(role) {
             None => variants.next(),
             Some(chosen) => variants.find(|v| *v == chosen),
         };

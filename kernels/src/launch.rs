@@ -198,6 +198,7 @@ impl Cuda {
 
     /// [`Self::launch`] of this variant, whichever is chosen: where a library refuses, or a kernel does not do a type.
     /// [`Self::launch`] of this variant, whichever is chosen.
+    /// [`Self::launch`] of a variant that the op picked: for roles whose variants lie in several files.
     #[track_caller]
     pub fn launch_variant(
         &self,

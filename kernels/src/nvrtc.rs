@@ -18,6 +18,8 @@ pub const HEADERS: &[(&str, &str)] = &[
     ("columns.cuh", include_str!("../include/columns.cuh")),
     ("convolution.cuh", include_str!("../include/convolution.cuh")),
     ("boxes.cuh", include_str!("../include/boxes.cuh")),
+    ("attention.cuh", include_str!("../include/attention.cuh")),
+    ("attention_mma.cuh", include_str!("../include/attention_mma.cuh")),
     ("dtype.cuh", include_str!("../include/dtype.cuh")),
     ("exp.cuh", include_str!("../include/exp.cuh")),
     ("matching.cuh", include_str!("../include/matching.cuh")),

@@ -32,6 +32,10 @@ fn case(name: &str, heads: usize, head_dim: usize, segments: Vec<Segment>, dropo
 pub fn cases() -> Vec<Case> {
     let shared_keys =
         vec![Segment { query: 0, queries: 9, key: 0, keys: 12 }, Segment { query: 9, queries: 4, key: 5, keys: 11 }];
+    let shared_tiles = vec![
+        Segment { query: 0, queries: 17, key: 3, keys: 70 },
+        Segment { query: 18, queries: 4, key: 60, keys: 31 },
+    ];
     vec![
         case("one query, one key", 1, 8, packed(&[[1, 1]], 0), 0.0),
         case("odd sizes", 3, 5, packed(&[[7, 13]], 0), 0.0),
@@ -44,6 +48,10 @@ pub fn cases() -> Vec<Case> {
         case("encoder", 8, 32, packed(&[[320, 300]], 0), 0.1),
         case("decoder", 8, 32, packed(&[[100, 860], [100, 700]], 0), 0.1),
         case("RoBERTa", 12, 64, packed(&[[32, 32], [32, 9]], 0), 0.1).training(),
+        case("tiles with ragged ends", 1, 32, packed(&[[65, 130], [0, 3], [3, 0], [2, 65]], 1), 0.0),
+        case("tiles with ragged ends, dropout", 1, 64, packed(&[[66, 67], [1, 1]], 1), 0.2).training(),
+        case("shared tiles of keys", 2, 32, shared_tiles, 0.1).training(),
+        case("many keys", 1, 32, packed(&[[5, 600], [3, 0], [17, 20]], 1), 0.1).training(),
     ]
 }
 

@@ -12,15 +12,17 @@
 pub mod cases;
 mod cpu;
 mod cpu_backward;
+mod cuda;
 mod reference;
 mod rows;
 
+pub use cuda::KERNELS;
+use cuda::Launcher;
+
+use crate::cuda::Cuda;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::philox::Philox;
-use crate::{DType, Segment, Segments, Tensor};
-
-/// Kernels for GPUs: none yet.
-pub const KERNELS: &[crate::kernel_source::KernelSource] = &[];
+use crate::{DType, Device, Segment, Segments, Tensor};
 
 /// Inputs q (Nq, C), k (Nk, C), v (Nk, C); output y (Nq, C). Head h owns channels h C/heads..(h + 1) C/heads.
 #[derive(Clone, Debug)]
@@ -87,6 +89,16 @@ impl Attention {
         }
     }
 
+    fn launcher<'a>(&'a self, cuda: &'static Cuda, cx: &Cx, philox: Option<Philox>) -> Launcher<'a> {
+        Launcher {
+            cuda,
+            heads: self.heads,
+            segments: &self.segments,
+            philox: cx.philox_arg(philox),
+            dropout: philox.map_or(0.0, |_| self.dropout),
+        }
+    }
+
     #[track_caller]
     fn check(&self, q: &Tensor, k: &Tensor, v: &Tensor) {
         let (&[nq, c], &[nk, ck]) = (q.shape(), k.shape()) else {
@@ -130,8 +142,11 @@ impl Op for Attention {
         self.check(q, k, v);
         let philox = (cx.training && self.dropout > 0.0).then(|| cx.next_philox());
         let mut y = Tensor::empty(q.shape(), q.dtype(), cx.device);
-        let mut logsumexp = Tensor::empty(&[q.rows(), self.heads], q.dtype(), cx.device);
+        let mut logsumexp = Tensor::empty(&[q.rows(), self.heads], q.dtype().statistics(), cx.device);
         match q.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                self.launcher(cuda, cx, philox).forward(&mut y, &mut logsumexp, [q, k, v]);
+            }
             DType::F32 => {
                 cpu::forward(y.as_mut_slice(), logsumexp.as_mut_slice(), &self.problem([q, k, v], philox));
             }
@@ -145,9 +160,12 @@ impl Op for Attention {
         Outputs::one(y, saved)
     }
 
-    fn backward(&self, _: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+    fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let ([q, k, v, y, logsumexp], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
         match q.dtype() {
+            _ if let Device::Cuda(cuda) = cx.device => {
+                self.launcher(cuda, cx, saved.philox).backward(grads, dy, [q, k, v], y, logsumexp);
+            }
             DType::F32 => cpu_backward::backward(
                 grads,
                 &Forwarded { dy: dy.as_slice(), y: y.as_slice(), logsumexp: logsumexp.as_slice() },
