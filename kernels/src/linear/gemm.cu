@@ -158,13 +158,13 @@ template <> __device__ void gemm_tile<float>(float*, float*, int, const float*, 
 }
 
 // 4 warps, a 32 x 32 quarter of the tile each. A sum is one block's: a small D with long sums (dW) leaves a GPU idle.
-//@ gemm mma: grid rows/64, columns/64; block 128; registers 128; tensor cores
+//@ gemm mma: grid rows/64, columns/64; block 128; registers 80; tensor cores
 extern "C" __global__ void __launch_bounds__(128) gemm_mma(T* D, T* Z, int accumulate, const T* A, const T* B,
                                                            const float* b, int activation, int M, int N, int K) {
     gemm_tile(D, Z, accumulate, A, B, b, activation, M, N, K);
 }
 
-//@ gemm naive: grid rows/8, columns/32; block 256; registers 48
+//@ gemm naive: grid rows/8, columns/32; block 256; registers 40
 extern "C" __global__ void __launch_bounds__(256) gemm_naive(T* D, T* Z, int accumulate, const T* A, const T* B,
                                                              const float* b, int activation, int M, int N, int K) {
     int row = blockIdx.x * 8 + threadIdx.x / 32, column = blockIdx.y * 32 + threadIdx.x % 32;

@@ -56,7 +56,7 @@ template <int A> __device__ inline void through_activation(float (&g)[VECTOR<T>]
 
 // dz (N, O) and its sums over 32 rows, partial (ceil(N / 32), O); either may be null. Without an activation dz is dy, and
 // only the sums are wanted. A lane takes 8 columns, a warp every eighth row; the warps' sums meet in shared memory.
-//@ linear_bwd_z vectors: grid rows/32, columns/256; block 256; registers 64
+//@ linear_bwd_z vectors: grid rows/32, columns/256; block 256; registers 56
 extern "C" __global__ void __launch_bounds__(256)
     linear_bwd_z_vectors(T* dz, float* partial, const T* dy, const T* z, int activation, int N, int O) {
     constexpr int V = VECTOR<T>;
@@ -100,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // A thread a column.
-//@ linear_bwd_z naive: grid rows/32, columns/128; block 128; registers 48
+//@ linear_bwd_z naive: grid rows/32, columns/128; block 128; registers 32
 extern "C" __global__ void __launch_bounds__(128)
     linear_bwd_z_naive(T* dz, float* partial, const T* dy, const T* z, int activation, int N, int O) {
     int column = blockIdx.y * 128 + threadIdx.x;
