@@ -185,9 +185,9 @@ impl Network {
         positions.observe("pos_embed");
         let positions = f::cast(&positions, tape.compute_dtype());
         let tokens = Tokens { image: images.grid.clone(), positions, text: text_features.clone() };
-        let (memory, positions) = self.transformer.encode(&tokens, &layout);
+        let memory = self.transformer.encode(&tokens, &layout);
         drop(tokens);
-        let hs = self.transformer.decode(&memory, &positions, self.query_embed, &layout);
+        let hs = self.transformer.decode(&memory, self.query_embed, &layout);
         if tape.is_observed() {
             stack(&hs).detach().observe("hs");
         }
@@ -196,7 +196,7 @@ impl Network {
         let outer = [hs.shape()[0] / (layout.images() * self.num_queries), layout.images(), self.num_queries];
         let unflatten = |y: &Var<'t>| y.reshape(&[&outer[..], &[y.value().last_axis()]].concat());
         let align = self.align_projections.as_ref().map(|[of_queries, of_tokens]| {
-            let text_memory = f::gather_rows(&layout.text_index(), &[&memory]); // (B * T, C)
+            let text_memory = f::gather_rows(&layout.text_index(), &[&memory.tokens]); // (B * T, C)
             let text_memory = f::cast(&text_memory, tape.master_dtype());
             let tokens = f::l2_normalize(&of_tokens.forward(&text_memory));
             let shape = [layout.images(), layout.text_len, tokens.value().last_axis()];

@@ -64,6 +64,51 @@ impl LayerNorm {
         let tape = x.tape();
         f::layer_norm(x, &tape.parameter(self.w), &tape.parameter(self.b), self.eps)
     }
+
+    /// Of x + dropout(r), both (..., C): how a post-norm sublayer ends.
+    #[track_caller]
+    pub fn forward_residual<'t>(&self, x: &Var<'t>, r: &Var<'t>, dropout: f32) -> Var<'t> {
+        let tape = x.tape();
+        f::residual_norm(x, r, &tape.parameter(self.w), &tape.parameter(self.b), dropout, self.eps)
+    }
+
+    /// [`Self::forward_residual`], and its sum with positions (Q, C) that repeat over the rows.
+    #[track_caller]
+    pub fn forward_residual_with_positions<'t>(
+        &self,
+        x: &Var<'t>,
+        r: &Var<'t>,
+        positions: &Var<'t>,
+        dropout: f32,
+    ) -> Positioned<'t> {
+        let tape = x.tape();
+        let (w, b) = (tape.parameter(self.w), tape.parameter(self.b));
+        let (tokens, with_positions) = f::residual_norm_with_positions(x, r, &w, &b, positions, dropout, self.eps);
+        Positioned { tokens, with_positions }
+    }
+}
+
+/// Tokens (rows, C), and their sum with positions: attention compares the sums, and averages the tokens.
+pub struct Positioned<'t> {
+    /// Without positions.
+    pub tokens: Var<'t>,
+    /// With them.
+    pub with_positions: Var<'t>,
+}
+
+impl<'t> Positioned<'t> {
+    /// tokens (rows, C) and positions (Q, C), which repeat over the rows.
+    pub fn new(tokens: Var<'t>, positions: &Var<'t>) -> Self {
+        let with_positions = add_positions(&tokens, positions);
+        Positioned { tokens, with_positions }
+    }
+}
+
+/// tokens (rows, C) + positions (Q, C), repeated over the rows.
+#[track_caller]
+pub fn add_positions<'t>(tokens: &Var<'t>, positions: &Var<'t>) -> Var<'t> {
+    let [q, c] = *positions.shape() else { panic!("add_positions: positions are {:?}", positions.shape()) };
+    f::add(&tokens.reshape(&[tokens.shape()[0] / q, q, c]), positions).reshape(tokens.shape())
 }
 
 /// A table of rows.

@@ -18,7 +18,8 @@ pub fn cases() -> Vec<Case> {
         case("no rows", &[0], &[8]),
         case("nothing in a row", &[3], &[0]),
         case("more elements than a block", &[7], &[100, 33]),
-        case("tokens and positions", &[], &[860, 256]),
+        case("more repetitions than a block", &[131], &[5]),
+        case("tokens and positions", &[], &[100, 256]),
     ]
 }
 

@@ -127,9 +127,8 @@ impl Layer {
     fn forward<'t>(&self, x: &Var<'t>, segments: &Segments) -> Var<'t> {
         let (q, k, v) = (self.query.forward(x), self.key.forward(x), self.value.forward(x));
         let y = f::attention(&q, &k, &v, self.heads, segments, self.attention_dropout);
-        let y = f::dropout(&self.attention_output.forward(&y), self.hidden_dropout);
-        let x = self.attention_norm.forward(&f::add(&y, x));
+        let x = self.attention_norm.forward_residual(x, &self.attention_output.forward(&y), self.hidden_dropout);
         let y = self.output.forward(&self.intermediate.forward_with(&x, Activation::Gelu));
-        self.output_norm.forward(&f::add(&f::dropout(&y, self.hidden_dropout), &x))
+        self.output_norm.forward_residual(&x, &y, self.hidden_dropout)
     }
 }

@@ -6,56 +6,78 @@ use mdetr_kernels::{Segments, Tensor};
 
 use crate::config::ModelConfig;
 use crate::init::Builder;
-use crate::nn::{FeedForward, LayerNorm, MultiheadAttention};
+use crate::nn::{FeedForward, LayerNorm, MultiheadAttention, Positioned, add_positions};
 use crate::ragged::{Layout, dense_segments};
 
 #[derive(Debug)]
 pub(super) struct Decoder {
     layers: Vec<DecoderLayer>,
     norm: LayerNorm,
+    pre_norm: bool,
 }
 
 /// What every layer attends to.
 struct Memory<'a, 't> {
-    value: &'a Var<'t>,
-    key: Var<'t>, // with positions added
+    encoded: &'a Positioned<'t>,
     segments: Segments,
 }
 
 impl Decoder {
     pub(super) fn new(mut at: Builder, config: &ModelConfig) -> Self {
         let layers = (0..config.dec_layers).map(|i| DecoderLayer::new(at.at("layers").at(i), config)).collect();
-        Decoder { layers, norm: LayerNorm::new(at.at("norm"), config.hidden_dim, 1e-5) }
+        let norm = LayerNorm::new(at.at("norm"), config.hidden_dim, 1e-5);
+        Decoder { layers, norm, pre_norm: config.pre_norm }
     }
 
-    /// memory, positions (rows, C), queries (Q, C), of one type -> L of (B * Q, C).
-    pub(super) fn forward<'t>(
-        &self,
-        memory: &Var<'t>,
-        positions: &Var<'t>,
-        queries: &Var<'t>,
-        layout: &Layout,
-    ) -> Vec<Var<'t>> {
+    /// memory (rows, C), queries (Q, C), of one type -> L of (B * Q, C).
+    pub(super) fn forward<'t>(&self, memory: &Positioned<'t>, queries: &Var<'t>, layout: &Layout) -> Vec<Var<'t>> {
         let [q, c] = *queries.shape() else { panic!("decoder: queries are {:?}", queries.shape()) };
-        let tape = memory.tape();
-        let memory = Memory { value: memory, key: f::add(memory, positions), segments: layout.cross_segments(q) };
+        let tape = queries.tape();
+        let memory = Memory { encoded: memory, segments: layout.cross_segments(q) };
         let own = dense_segments(q, std::iter::repeat_n(q, layout.images()));
         let zeros = Tensor::zeros(&[layout.images() * q, c], queries.value().dtype(), tape.device());
-        let mut x = tape.constant(zeros);
-        let mut outputs = Vec::new();
-        for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, queries, &own, &memory);
-            x.observe(format!("dec_layer{i}_raw"));
-            outputs.push(self.norm.forward(&x));
+        let x = tape.constant(zeros);
+        if self.pre_norm {
+            self.forward_pre_norm(x, queries, &own, &memory)
+        } else {
+            self.forward_post_norm(x, queries, &own, &memory)
         }
-        outputs
     }
-}
 
-/// x (B * Q, C) + queries (Q, C) for every image.
-fn add_queries<'t>(x: &Var<'t>, queries: &Var<'t>) -> Var<'t> {
-    let [q, c] = *queries.shape() else { panic!("decoder: queries are {:?}", queries.shape()) };
-    f::add(&x.reshape(&[x.shape()[0] / q, q, c]), queries).reshape(x.shape())
+    fn forward_pre_norm<'t>(
+        &self,
+        mut x: Var<'t>,
+        queries: &Var<'t>,
+        own: &Segments,
+        memory: &Memory<'_, 't>,
+    ) -> Vec<Var<'t>> {
+        let forward = |(i, layer): (usize, &DecoderLayer)| {
+            x = layer.forward_pre_norm(&x, queries, own, memory);
+            self.output(i, &x)
+        };
+        self.layers.iter().enumerate().map(forward).collect()
+    }
+
+    fn forward_post_norm<'t>(
+        &self,
+        x: Var<'t>,
+        queries: &Var<'t>,
+        own: &Segments,
+        memory: &Memory<'_, 't>,
+    ) -> Vec<Var<'t>> {
+        let mut x = Positioned::new(x, queries);
+        let forward = |(i, layer): (usize, &DecoderLayer)| {
+            x = layer.forward_post_norm(&x, queries, own, memory);
+            self.output(i, &x.tokens)
+        };
+        self.layers.iter().enumerate().map(forward).collect()
+    }
+
+    /// What the heads read of layer i.
+    fn output<'t>(&self, i: usize, x: &Var<'t>) -> Var<'t> {
+        x.observe(format!("dec_layer{i}_raw"));
+        self.norm.forward(x)
+    }
 }
 
 #[derive(Debug)]
@@ -67,7 +89,6 @@ struct DecoderLayer {
     norm3: LayerNorm,
     norm4: LayerNorm,
     dropout: f32,
-    pre_norm: bool,
 }
 
 impl DecoderLayer {
@@ -81,34 +102,44 @@ impl DecoderLayer {
             norm3: LayerNorm::new(at.at("norm3"), c, 1e-5),
             norm4: LayerNorm::new(at.at("norm4"), c, 1e-5),
             dropout,
-            pre_norm: config.pre_norm,
         }
     }
 
-    fn attend_self<'t>(&self, x: &Var<'t>, queries: &Var<'t>, own: &Segments) -> Var<'t> {
-        let qk = add_queries(x, queries);
-        f::dropout(&self.self_attn.forward(&qk, &qk, x, own), self.dropout)
+    fn attend_memory<'t>(&self, queries: &Var<'t>, memory: &Memory<'_, 't>) -> Var<'t> {
+        let Positioned { tokens, with_positions } = memory.encoded;
+        self.cross_attn_image.forward(queries, with_positions, tokens, &memory.segments)
     }
 
-    fn attend_memory<'t>(&self, x: &Var<'t>, queries: &Var<'t>, memory: &Memory<'_, 't>) -> Var<'t> {
-        let q = add_queries(x, queries);
-        let y = self.cross_attn_image.forward(&q, &memory.key, memory.value, &memory.segments);
-        f::dropout(&y, self.dropout)
+    /// x (B * Q, C) -> (B * Q, C): sublayers normalize what they read.
+    fn forward_pre_norm<'t>(
+        &self,
+        x: &Var<'t>,
+        queries: &Var<'t>,
+        own: &Segments,
+        memory: &Memory<'_, 't>,
+    ) -> Var<'t> {
+        let add_dropped = |x: &Var<'t>, y: &Var<'t>| f::add(x, &f::dropout(y, self.dropout));
+        let normalized = self.norm1.forward(x);
+        let qk = add_positions(&normalized, queries);
+        let x = add_dropped(x, &self.self_attn.forward(&qk, &qk, &normalized, own));
+        let q = add_positions(&self.norm3.forward(&x), queries);
+        let x = add_dropped(&x, &self.attend_memory(&q, memory));
+        add_dropped(&x, &self.ffn.forward(&self.norm4.forward(&x)))
     }
 
-    fn feed_forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        f::dropout(&self.ffn.forward(x), self.dropout)
-    }
-
-    fn forward<'t>(&self, x: &Var<'t>, queries: &Var<'t>, own: &Segments, memory: &Memory<'_, 't>) -> Var<'t> {
-        if self.pre_norm {
-            let x = f::add(x, &self.attend_self(&self.norm1.forward(x), queries, own));
-            let x = f::add(&x, &self.attend_memory(&self.norm3.forward(&x), queries, memory));
-            f::add(&x, &self.feed_forward(&self.norm4.forward(&x)))
-        } else {
-            let x = self.norm1.forward(&f::add(x, &self.attend_self(x, queries, own)));
-            let x = self.norm3.forward(&f::add(&x, &self.attend_memory(&x, queries, memory)));
-            self.norm4.forward(&f::add(&x, &self.feed_forward(&x)))
-        }
+    /// x (B * Q, C) -> (B * Q, C): sums are normalized.
+    fn forward_post_norm<'t>(
+        &self,
+        x: &Positioned<'t>,
+        queries: &Var<'t>,
+        own: &Segments,
+        memory: &Memory<'_, 't>,
+    ) -> Positioned<'t> {
+        let y = self.self_attn.forward(&x.with_positions, &x.with_positions, &x.tokens, own);
+        let x = self.norm1.forward_residual_with_positions(&x.tokens, &y, queries, self.dropout);
+        let y = self.attend_memory(&x.with_positions, memory);
+        let x = self.norm3.forward_residual(&x.tokens, &y, self.dropout);
+        let y = self.ffn.forward(&x);
+        self.norm4.forward_residual_with_positions(&x, &y, queries, self.dropout)
     }
 }

@@ -6,7 +6,7 @@ use mdetr_kernels::Segments;
 
 use crate::config::ModelConfig;
 use crate::init::Builder;
-use crate::nn::{FeedForward, LayerNorm, MultiheadAttention};
+use crate::nn::{FeedForward, LayerNorm, MultiheadAttention, Positioned};
 
 #[derive(Debug)]
 pub(super) struct Encoder {
@@ -23,14 +23,30 @@ impl Encoder {
     }
 
     /// x, positions (rows, C) -> (rows, C).
-    pub(super) fn forward<'t>(&self, mut x: Var<'t>, positions: &Var<'t>, segments: &Segments) -> Var<'t> {
+    pub(super) fn forward<'t>(&self, x: Var<'t>, positions: &Var<'t>, segments: &Segments) -> Positioned<'t> {
+        let memory = match &self.norm {
+            Some(norm) => Positioned::new(norm.forward(&self.forward_pre_norm(x, positions, segments)), positions),
+            None => self.forward_post_norm(x, positions, segments),
+        };
+        memory.tokens.observe("img_memory");
+        memory
+    }
+
+    fn forward_pre_norm<'t>(&self, mut x: Var<'t>, positions: &Var<'t>, segments: &Segments) -> Var<'t> {
         for (i, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x, positions, segments);
+            x = layer.forward_pre_norm(&x, positions, segments);
             x.observe(format!("enc_layer{i}"));
         }
-        let memory = self.norm.as_ref().map_or(x.clone(), |norm| norm.forward(&x));
-        memory.observe("img_memory");
-        memory
+        x
+    }
+
+    fn forward_post_norm<'t>(&self, x: Var<'t>, positions: &Var<'t>, segments: &Segments) -> Positioned<'t> {
+        let mut x = Positioned::new(x, positions);
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = layer.forward_post_norm(&x, positions, segments);
+            x.tokens.observe(format!("enc_layer{i}"));
+        }
+        x
     }
 
     pub(super) fn tie_key_to_query(&self, at: &mut Builder) {
@@ -47,7 +63,6 @@ struct EncoderLayer {
     norm1: LayerNorm,
     norm2: LayerNorm,
     dropout: f32,
-    pre_norm: bool,
 }
 
 impl EncoderLayer {
@@ -59,24 +74,24 @@ impl EncoderLayer {
             norm1: LayerNorm::new(at.at("norm1"), c, 1e-5),
             norm2: LayerNorm::new(at.at("norm2"), c, 1e-5),
             dropout,
-            pre_norm: config.pre_norm,
         }
     }
 
-    fn attend<'t>(&self, x: &Var<'t>, positions: &Var<'t>, segments: &Segments) -> Var<'t> {
-        let qk = f::add(x, positions);
-        f::dropout(&self.self_attn.forward(&qk, &qk, x, segments), self.dropout)
+    /// x (rows, C) -> (rows, C): sublayers normalize what they read.
+    fn forward_pre_norm<'t>(&self, x: &Var<'t>, positions: &Var<'t>, segments: &Segments) -> Var<'t> {
+        let normalized = self.norm1.forward(x);
+        let qk = f::add(&normalized, positions);
+        let y = self.self_attn.forward(&qk, &qk, &normalized, segments);
+        let x = f::add(x, &f::dropout(&y, self.dropout));
+        let y = self.ffn.forward(&self.norm2.forward(&x));
+        f::add(&x, &f::dropout(&y, self.dropout))
     }
 
-    fn forward<'t>(&self, x: &Var<'t>, positions: &Var<'t>, segments: &Segments) -> Var<'t> {
-        if self.pre_norm {
-            let x = f::add(x, &self.attend(&self.norm1.forward(x), positions, segments));
-            let y = self.ffn.forward(&self.norm2.forward(&x));
-            f::add(&x, &f::dropout(&y, self.dropout))
-        } else {
-            let x = self.norm1.forward(&f::add(x, &self.attend(x, positions, segments)));
-            let y = self.ffn.forward(&x);
-            self.norm2.forward(&f::add(&x, &f::dropout(&y, self.dropout)))
-        }
+    /// x (rows, C) -> (rows, C): sums are normalized.
+    fn forward_post_norm<'t>(&self, x: &Positioned<'t>, positions: &Var<'t>, segments: &Segments) -> Positioned<'t> {
+        let y = self.self_attn.forward(&x.with_positions, &x.with_positions, &x.tokens, segments);
+        let x = self.norm1.forward_residual(&x.tokens, &y, self.dropout);
+        let y = self.ffn.forward(&x);
+        self.norm2.forward_residual_with_positions(&x, &y, positions, self.dropout)
     }
 }

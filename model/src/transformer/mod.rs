@@ -9,7 +9,7 @@ use mdetr_autograd::{ParameterId, Tape, Var};
 use crate::batch::Text;
 use crate::config::ModelConfig;
 use crate::init::{Builder, Init};
-use crate::nn::{LayerNorm, Linear};
+use crate::nn::{LayerNorm, Linear, Positioned};
 use crate::ragged::Layout;
 use crate::text_encoder::TextEncoder;
 use decoder::Decoder;
@@ -51,27 +51,21 @@ impl Transformer {
         self.resizer.forward(&self.text_encoder.forward(tape, text))
     }
 
-    /// The encoder's output, packed as `layout` says, and the positions of its rows (zero for text).
-    pub fn encode<'t>(&self, tokens: &Tokens<'t>, layout: &Layout) -> (Var<'t>, Var<'t>) {
+    /// The encoder's output, packed as `layout` says, without and with the positions of its rows (zero for text).
+    pub fn encode<'t>(&self, tokens: &Tokens<'t>, layout: &Layout) -> Positioned<'t> {
         let positions = f::gather_rows(&layout.position_index(), &[&tokens.positions]);
         let mut x = f::gather_rows(&layout.pack_index(), &[&tokens.image, &tokens.text]); // (rows, C)
         if self.positions_at_input {
             x = f::add(&x, &positions);
         }
-        (self.encoder.forward(x, &positions, &layout.encoder_segments()), positions)
+        self.encoder.forward(x, &positions, &layout.encoder_segments())
     }
 
     /// Every decoder layer's output, normalized: L of (B * Q, C).
-    pub fn decode<'t>(
-        &self,
-        memory: &Var<'t>,
-        positions: &Var<'t>,
-        queries: ParameterId,
-        layout: &Layout,
-    ) -> Vec<Var<'t>> {
-        let tape = memory.tape();
+    pub fn decode<'t>(&self, memory: &Positioned<'t>, queries: ParameterId, layout: &Layout) -> Vec<Var<'t>> {
+        let tape = memory.tokens.tape();
         let queries = f::cast(&tape.parameter(queries), tape.compute_dtype());
-        self.decoder.forward(memory, positions, &queries, layout)
+        self.decoder.forward(memory, &queries, layout)
     }
 
     /// Starts every encoder layer's key projection as a copy of its query projection.
