@@ -198,10 +198,6 @@ impl Cuda {
     pub fn variant_of(&self, sources: &[KernelSource], role: &str) -> &'static str {
         let declarations = sources.iter().flat_map(KernelSource::declarations);
         let mut variants = declarations.filter(|d| d.role == role).map(|d| d.variant);
-        let chosen = lock(&self.choices).get(role).cloned();
-        let variant = match chosen {
-        let declarations = source.declarations();
-        let mut variants = declarations.iter().filter(|d| d.role == role).map(|d| d.variant);
         let variant = match self.chosen(role) {
             None => variants.next(),
             Some(chosen) => variants.find(|v| *v == chosen),

@@ -196,9 +196,8 @@ impl Cuda {
         self.launch_variant(source, role, self.variant(source, role), defines, sizes, args);
     }
 
-    /// [`Self::launch`] of this variant, whichever is chosen: where a library refuses, or a kernel does not do a type.
-    /// [`Self::launch`] of this variant, whichever is chosen.
-    /// [`Self::launch`] of a variant that the op picked: for roles whose variants lie in several files.
+    /// [`Self::launch`] of this variant, whichever is chosen: where a library refuses, a kernel does not do a type, or a
+    /// role's variants lie in several files.
     #[track_caller]
     pub fn launch_variant(
         &self,

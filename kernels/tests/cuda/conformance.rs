@@ -237,4 +237,25 @@ macro_rules! ops {
     };
 }
 
-ops!(add, attention, box_loss, caption_contrastive_loss, cast, contrastive_align_loss, conv2d, dropout, embedding, gather_rows, group_norm, l2_normalize, layer_norm, linear, max_pool, mean_rows, position_learned, residual_norm, soft_token_loss, weighted_sum);
+ops!(
+    add,
+    attention,
+    box_loss,
+    caption_contrastive_loss,
+    cast,
+    contrastive_align_loss,
+    conv2d,
+    dropout,
+    embedding,
+    gather_rows,
+    group_norm,
+    l2_normalize,
+    layer_norm,
+    linear,
+    max_pool,
+    mean_rows,
+    position_learned,
+    residual_norm,
+    soft_token_loss,
+    weighted_sum
+);
