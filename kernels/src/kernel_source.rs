@@ -12,6 +12,11 @@
 //! `kernels/tests/ptxas`. Of the variants of a role the first is taken, unless [`crate::cuda::Cuda::choose`] says
 //! otherwise. `library` instead of a grid names a vendor's library as a variant. So a new variant touches its `.cu` alone.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+use crate::cuda::lock;
+
 /// A kernel file of an op: its name and text. Made by [`crate::kernel_source!`].
 #[derive(Clone, Copy, Debug)]
 pub struct KernelSource {
@@ -65,8 +70,14 @@ struct Factor {
 }
 
 impl KernelSource {
-    /// All declarations, in order. Panics, naming file and line, at one that it cannot read.
-    pub fn declarations(&self) -> Vec<Declaration> {
+    /// All declarations, in order, read once a program. Panics, naming file and line, at one that it cannot read.
+    pub fn declarations(&self) -> &'static [Declaration] {
+        type Read = Mutex<HashMap<usize, &'static [Declaration]>>;
+        static READ: LazyLock<Read> = LazyLock::new(Mutex::default);
+        lock(&READ).entry(self.text.as_ptr() as usize).or_insert_with(|| self.read_declarations().leak())
+    }
+
+    fn read_declarations(&self) -> Vec<Declaration> {
         let lines = self.text.lines().enumerate();
         lines
             .filter_map(|(i, line)| Some((i, line.trim().strip_prefix("//@")?)))
@@ -152,7 +163,7 @@ mod tests {
     fn declarations() {
         let text = "// text\n//@ op_fwd warp: grid rows/8 * 2, heads; block 256; registers 40; tensor cores\n//@ op_fwd lt: library\n";
         let source = KernelSource { name: "op", text, specializations: &[&[]] };
-        let [kernel, library] = source.declarations().try_into().unwrap();
+        let [kernel, library] = source.declarations() else { panic!("two declarations") };
         assert_eq!((kernel.kernel().as_str(), kernel.block, kernel.registers), ("op_fwd_warp", 256, Some(40)));
         assert!(kernel.tensor_cores && !kernel.is_library() && library.is_library());
         assert_eq!(kernel.blocks(&[("heads", 3), ("rows", 17)]), [6, 3, 1]);

@@ -16,7 +16,10 @@ const GPU: &str = "MDETR_GPU";
 /// Runs the body of the test `name` on the simulator; nothing must be found. `None` where the body ran.
 fn simulated(name: &str, body: impl FnOnce()) -> Option<Report> {
     let report = process::simulated(name, &[("MDETR_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/kernels"))], body);
-    report.iter().for_each(Report::assert_clean);
+    for report in &report {
+        report.assert_clean();
+        print!("{}", report.stdout);
+    }
     report
 }
 

@@ -1,4 +1,4 @@
-//! A model of under 300,000 parameters and batches for it.
+//! A model of half a million parameters, of which the backbone has 333,000, and batches for it.
 
 use mdetr_kernels::philox::Philox;
 use mdetr_kernels::{DType, Device, Precision, Tensor};
@@ -82,7 +82,7 @@ pub fn train(device: Device, precision: Precision, steps: u64) -> Trained {
     let config = config();
     let mut model = Mdetr::new(&config.model, 5).unwrap();
     let size: usize = model.parameters.iter().map(|(_, p)| p.value.len()).sum();
-    assert!(size <= 300_000, "{size} parameters");
+    assert!(size <= 510_000, "{size} parameters");
     model.parameters.set_precision(precision);
     model.parameters.to_device(device);
     let t = &config.training;
