@@ -20,6 +20,7 @@ mod correlate;
 mod cpu;
 mod cuda;
 mod pack;
+mod products;
 mod reference;
 mod sizes;
 mod weight_gradient;
