@@ -104,7 +104,7 @@ pub fn cases() -> Vec<Case> {
         folded("more channels than a tile, stride 2", shape([2, 6, 5, 72], 16, 3, 2)),
         biased("filters in vectors, channels not", shape([1, 4, 4, 3], 136, 3, 1)),
         folded("channels in vectors, filters not", dilated([1, 7, 6, 16], 5, 3)),
-        plain("more pixels than a part", shape([1, 17, 16, 8], 8, 1, 1)),
+        folded("more parts than warps", shape([1, 25, 22, 8], 8, 1, 1)),
         folded("no images", shape([0, 4, 4, 3], 8, 3, 1)),
         biased("no filters", shape([1, 4, 4, 3], 0, 3, 1)),
     ];
