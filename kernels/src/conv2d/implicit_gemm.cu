@@ -75,17 +75,17 @@ __device__ inline void multiply(float (&sums)[4][4][4], int steps, Load load) {
     }
 }
 
-// Calls store(row, column, sum, sum of the next column) for this thread's sums within the tile.
-template <class Store> __device__ inline void for_each_pair(const float (&sums)[4][4][4], Store store) {
+// Calls store(row, column, sum) for this thread's sums; 4 threads have 8 neighbouring columns of a row.
+template <class Store> __device__ inline void for_each(const float (&sums)[4][4][4], Store store) {
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
 #pragma unroll
         for (int j = 0; j < 4; j++) {
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                int row = warp / 2 * 64 + i * 16 + half * 8 + lane / 4, column = warp % 2 * 32 + j * 8 + lane % 4 * 2;
-                store(row, column, sums[i][j][half * 2], sums[i][j][half * 2 + 1]);
+            for (int e = 0; e < 4; e++) {
+                int row = warp / 2 * 64 + i * 16 + e / 2 * 8 + lane / 4, column = warp % 2 * 32 + j * 8 + lane % 4 * 2;
+                store(blockIdx.x * ROWS + row, blockIdx.y * COLUMNS + column + e % 2, sums[i][j][e]);
             }
         }
     }
@@ -173,17 +173,12 @@ extern "C" __global__ void __launch_bounds__(128)
     if constexpr (sizeof(T) == 2) {
         float sums[4][4][4] = {};
         gathered_product<T, false>(sums, x, w, s);
-        for_each_pair(sums, [&](int row, int column, float first, float second) {
-            row += blockIdx.x * ROWS, column += blockIdx.y * COLUMNS;
-            float values[2] = {first, second};
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                if (row >= s.outputs() || column + e >= s.O) continue;
-                long long i = static_cast<long long>(row) * s.O + column + e;
-                if (bias) values[e] += bias[column + e];
-                if (residual) values[e] += to_float(residual[i]);
-                y[i] = from_float<T>(relu && values[e] < 0.0f ? 0.0f : values[e]);
-            }
+        for_each(sums, [&](int output, int o, float sum) {
+            if (output >= s.outputs() || o >= s.O) return;
+            long long i = static_cast<long long>(output) * s.O + o;
+            if (bias) sum += bias[o];
+            if (residual) sum += to_float(residual[i]);
+            y[i] = from_float<T>(relu && sum < 0.0f ? 0.0f : sum);
         });
     }
 }
@@ -194,14 +189,9 @@ extern "C" __global__ void __launch_bounds__(128)
     if constexpr (sizeof(T) == 2) {
         float sums[4][4][4] = {};
         gathered_product<T, true>(sums, g, w, s);
-        for_each_pair(sums, [&](int row, int column, float first, float second) {
-            row += blockIdx.x * ROWS, column += blockIdx.y * COLUMNS;
-            float values[2] = {first, second};
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                if (row >= s.inputs() || column + e >= s.I) continue;
-                store_gradient(dx + static_cast<long long>(row) * s.I + column + e, values[e], accumulate);
-            }
+        for_each(sums, [&](int input, int c, float sum) {
+            if (input >= s.inputs() || c >= s.I) return;
+            store_gradient(dx + static_cast<long long>(input) * s.I + c, sum, accumulate);
         });
     }
 }
@@ -248,18 +238,15 @@ extern "C" __global__ void __launch_bounds__(128)
     if constexpr (sizeof(T) == 2) {
         float sums[4][4][4] = {};
         weight_product<T>(sums, x, g, pixels, s);
-        for_each_pair(sums, [&](int row, int column, float first, float second) {
-            row += blockIdx.x * ROWS, column += blockIdx.y * COLUMNS;
-            if (row >= s.O) return;
-            float* to = partial + (static_cast<long long>(blockIdx.z) * s.O + row) * s.depth() + column;
-            if (column < s.depth()) to[0] = first;
-            if (column + 1 < s.depth()) to[1] = second;
+        for_each(sums, [&](int o, int tap, float sum) {
+            if (o >= s.O || tap >= s.depth()) return;
+            partial[(static_cast<long long>(blockIdx.z) * s.O + o) * s.depth() + tap] = sum;
         });
     }
 }
 
 // dw (O, D) = scale times the sum of the parts, in order.
-//@ conv2d_bwd_w_sum elements: grid weights/256; block 256; registers 40
+//@ conv2d_bwd_w_sum elements: grid weights/256; block 256; registers 72
 extern "C" __global__ void __launch_bounds__(256)
     conv2d_bwd_w_sum_elements(float* dw, int accumulate, const float* partial, const float* scale, int parts, int O, int D) {
     int i = blockIdx.x * 256 + threadIdx.x;
