@@ -98,7 +98,7 @@ impl Cuda {
         match self.try_to_convolve(convolution, call) {
             Ok(done) => done,
             Err(message) => {
-                self.fail(format!("{}: {:?} of {convolution:?}: {message}", self.name(), call.pass()));
+                self.fail(format!("{}: {message}", self.name()));
                 true
             }
         }
@@ -110,11 +110,12 @@ impl Cuda {
             Some(cudnn) => cudnn,
             none => none.insert(Cudnn::open(self)?),
         };
+        let failed = |error| format!("{:?} of {convolution:?}: {}", call.pass(), text(error));
         let key = (*convolution, call.pass(), self.allows_tf32());
         let plan = match plans.entry(key) {
             std::collections::hash_map::Entry::Occupied(plan) => plan.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(Plan::new(*handle, convolution, call.pass(), self.allows_tf32()).map_err(text)?)
+                place.insert(Plan::new(*handle, convolution, call.pass(), self.allows_tf32()).map_err(failed)?)
             }
         };
         while let Some(algorithm) = plan.algorithms.first() {
@@ -123,7 +124,7 @@ impl Cuda {
             let address = workspace.as_ref().map_or(0, Tensor::device_address);
             match plan.run(*handle, algorithm, call, address) {
                 Err(error) if is_refusal(error) => drop(plan.algorithms.remove(0)),
-                result => return result.map(|()| true).map_err(text),
+                result => return result.map(|()| true).map_err(failed),
             }
         }
         Ok(false)

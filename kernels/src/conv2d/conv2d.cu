@@ -38,10 +38,11 @@ extern "C" __global__ void __launch_bounds__(256)
     long long i = static_cast<long long>(blockIdx.x) * 256 + threadIdx.x;
     int output = i / s.O, o = i % s.O;
     if (output >= s.outputs()) return;
+    Sizes::Place place = s.place_of_output(output);
     float sum = 0.0f;
     for (int kh = 0; kh < s.KH; kh++) {
         for (int kw = 0; kw < s.KW; kw++) {
-            int input = s.input_of(output, kh, kw);
+            int input = s.input_at(place, kh, kw);
             if (input < 0) continue;
             const T* xs = x + static_cast<long long>(input) * s.I;
             const T* ws = w + ((o * s.KH + kh) * s.KW + kw) * s.I;
@@ -60,10 +61,11 @@ extern "C" __global__ void __launch_bounds__(256)
     long long i = static_cast<long long>(blockIdx.x) * 256 + threadIdx.x;
     int input = i / s.I, c = i % s.I;
     if (input >= s.inputs()) return;
+    Sizes::Place place = s.place_of_input(input);
     float sum = 0.0f;
     for (int kh = 0; kh < s.KH; kh++) {
         for (int kw = 0; kw < s.KW; kw++) {
-            int output = s.output_of(input, kh, kw);
+            int output = s.output_at(place, kh, kw);
             if (output < 0) continue;
             const T* gs = g + static_cast<long long>(output) * s.O;
             const T* ws = w + (kh * s.KW + kw) * s.I + c;
@@ -82,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(256)
     int o = i / s.depth(), kh = i / (s.KW * s.I) % s.KH, kw = i / s.I % s.KW, c = i % s.I;
     float sum = 0.0f;
     for (int output = 0; output < s.outputs(); output++) {
-        int input = s.input_of(output, kh, kw);
+        int input = s.input_at(s.place_of_output(output), kh, kw);
         if (input < 0) continue;
         sum += to_float(g[static_cast<long long>(output) * s.O + o]) *
                to_float(x[static_cast<long long>(input) * s.I + c]);

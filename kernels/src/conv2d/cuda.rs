@@ -1,51 +1,21 @@
-//! Launches of `conv2d.cu`, and cuDNN's products between them.
+//! What surrounds the products on a GPU: launches of `conv2d.cu`.
 
+use super::products;
 use super::sizes::Sizes;
 use crate::cuda::Cuda;
-use crate::cudnn::{Call, Convolution};
 use crate::kernel_source::KernelSource;
 use crate::launch::{Arg, element};
 use crate::op::GradSlot;
 use crate::{DType, Device, Tensor, args, kernel_source};
 
 /// The op's `.cu` files.
-pub const KERNELS: &[KernelSource] = &[CONV2D];
+pub const KERNELS: &[KernelSource] = &[CONV2D, IMPLICIT_GEMM];
 
-const CONV2D: KernelSource = kernel_source!("conv2d");
+pub const CONV2D: KernelSource = kernel_source!("conv2d");
+pub const IMPLICIT_GEMM: KernelSource = kernel_source!("implicit_gemm");
 
 /// Into how many parts pixels are divided at most for the bias's gradient: enough blocks to fill a GPU.
 const MOST_PARTS: usize = 512;
-
-impl Sizes {
-    fn arg(&self) -> Arg {
-        let s = self;
-        Arg::ints([s.batch, s.h, s.w, s.i, s.o, s.kh, s.kw, s.oh, s.ow, s.stride, s.padding, s.dilation])
-    }
-
-    fn convolution(&self, dtype: DType) -> Convolution {
-        let s = self;
-        Convolution {
-            dtype,
-            x: [s.batch, s.h, s.w, s.i],
-            w: [s.o, s.kh, s.kw, s.i],
-            y: [s.batch, s.oh, s.ow, s.o],
-            stride: s.stride,
-            padding: s.padding,
-            dilation: s.dilation,
-        }
-    }
-
-    fn weights(&self) -> usize {
-        self.o * self.depth()
-    }
-
-    /// The variant of a role that does this convolution; libraries take no empty operands.
-    #[track_caller]
-    fn variant(&self, cuda: &Cuda, role: &str) -> &'static str {
-        let is_empty = self.batch * self.h * self.w * self.i * self.o == 0;
-        if is_empty { "naive" } else { cuda.variant_of(KERNELS, role) }
-    }
-}
 
 /// What is added to the products.
 #[derive(Clone, Copy)]
@@ -54,6 +24,12 @@ pub struct Epilogue<'a> {
     pub bias: Option<&'a Tensor>,
     pub residual: Option<&'a Tensor>,
     pub relu: bool,
+}
+
+impl Epilogue<'_> {
+    pub fn is_empty(&self) -> bool {
+        self.bias.is_none() && self.residual.is_none() && !self.relu
+    }
 }
 
 /// y from x and the f32 w. Returns the folded w, in x's dtype.
@@ -67,36 +43,7 @@ pub fn forward(
     s: &Sizes,
 ) -> Tensor {
     let (w, bias) = folded(cuda, w, scale, epilogue.bias, x.dtype(), s);
-    let Epilogue { residual, relu, .. } = epilogue;
-    let defines = [element("T", x.dtype())];
-    let (n, convolution) = (s.output_pixels(), s.convolution(x.dtype()));
-    let is_plain = epilogue.bias.is_none() && residual.is_none() && !relu;
-    let [y_address, x_address, w_address] = [y.device_address_mut(), x.device_address(), w.device_address()];
-    let product = Call::Forward { y: y_address, x: x_address, w: w_address };
-    let fused = |bias: &Tensor| {
-        let (bias, residual) = (bias.device_address(), residual.map(Tensor::device_address));
-        cuda.convolve(&convolution, &Call::Fused { y: y_address, x: x_address, w: w_address, bias, residual, relu })
-    };
-    let variant = s.variant(cuda, "conv2d_fwd");
-    let is_done = match variant {
-        "cudnn" if !is_plain => {
-            let zeros = || Tensor::zeros(&[s.o], x.dtype(), Device::Cuda(cuda));
-            fused(&bias.unwrap_or_else(zeros))
-        }
-        _ => false,
-    };
-    if is_done {
-        return w;
-    }
-    if variant.starts_with("cudnn") && cuda.convolve(&convolution, &product) {
-        if !is_plain {
-            let args = args![y, epilogue.bias, residual, relu, n, s.o];
-            cuda.launch(&CONV2D, "conv2d_epilogue", &defines, &[("elements", n * s.o)], &args);
-        }
-        return w;
-    }
-    let args = args![y, x, &w, epilogue.bias, residual, relu, s.arg()];
-    cuda.launch_variant(&CONV2D, "conv2d_fwd", "naive", &defines, &[("elements", n * s.o)], &args);
+    products::forward(cuda, y, x, &w, bias.as_ref(), epilogue, s);
     w
 }
 
@@ -151,10 +98,10 @@ pub fn backward(
         before_activation(cuda, scratch.as_mut(), dbias, dresidual, dy, y, s);
     }
     if dx.is_needed() {
-        data_gradient(cuda, dx, g, w, s);
+        products::data_gradient(cuda, dx, g, w, s);
     }
     if dw.is_needed() {
-        weight_gradient(cuda, dw, x, g, scale, s);
+        products::weight_gradient(cuda, dw, x, g, scale, s);
     }
 }
 
@@ -188,47 +135,8 @@ fn before_activation(
     }
 }
 
-fn data_gradient(cuda: &'static Cuda, dx: &mut GradSlot, g: u64, w: &Tensor, s: &Sizes) {
-    let [address, accumulate] = dx.args();
-    let variant = s.variant(cuda, "conv2d_bwd_x");
-    if variant == "cudnn" {
-        let (dx, accumulate) = destination(dx);
-        let call = Call::DataGradient { dx, accumulate, dy: g, w: w.device_address() };
-        if cuda.convolve(&s.convolution(w.dtype()), &call) {
-            return;
-        }
-    }
-    let args = args![address, accumulate, g, w, s.arg()];
-    let sizes = [("elements", s.batch * s.h * s.w * s.i)];
-    cuda.launch_variant(&CONV2D, "conv2d_bwd_x", "naive", &[element("T", w.dtype())], &sizes, &args);
-}
-
-fn weight_gradient(cuda: &'static Cuda, dw: &mut GradSlot, x: &Tensor, g: u64, scale: Option<&Tensor>, s: &Sizes) {
-    let defines = [element("T", x.dtype())];
-    let convolution = s.convolution(x.dtype());
-    if s.variant(cuda, "conv2d_bwd_w") == "cudnn" {
-        let call = |(dw, accumulate)| Call::FilterGradient { dw, accumulate, x: x.device_address(), dy: g };
-        if x.dtype() == DType::F32 && scale.is_none() {
-            if cuda.convolve(&convolution, &call(destination(dw))) {
-                return;
-            }
-        } else {
-            let mut folded = Tensor::empty(&convolution.w, x.dtype(), Device::Cuda(cuda));
-            if cuda.convolve(&convolution, &call((folded.device_address_mut(), false))) {
-                let [dw, accumulate] = dw.args();
-                let args = args![dw, accumulate, &folded, scale, s.o, s.depth()];
-                cuda.launch(&CONV2D, "conv2d_bwd_scale", &defines, &[("elements", s.weights())], &args);
-                return;
-            }
-        }
-    }
-    let [dw, accumulate] = dw.args();
-    let args = args![dw, accumulate, x, g, scale, s.arg()];
-    cuda.launch_variant(&CONV2D, "conv2d_bwd_w", "naive", &defines, &[("weights", s.weights())], &args);
-}
-
 /// A slot's address, and whether to add to what lies there; 0 for `Skip`.
-fn destination(slot: &mut GradSlot) -> (u64, bool) {
+pub fn destination(slot: &mut GradSlot) -> (u64, bool) {
     match slot {
         GradSlot::Skip => (0, false),
         GradSlot::Write(t) => (t.device_address_mut(), false),

@@ -21,6 +21,7 @@ mod cpu;
 mod cuda;
 mod half;
 mod pack;
+mod products;
 mod reference;
 mod sizes;
 mod weight_gradient;

@@ -37,8 +37,8 @@ impl Tiles {
         Tiles { vectors, rows, parts: s.pixels.div_ceil(rows), columns }
     }
 
-    fn sizes(&self, images: usize) -> [(&'static str, usize); 3] {
-        [("parts", self.parts), ("images", images), ("columns", self.columns)]
+    fn sizes(&self, images: usize, groups: usize) -> [(&'static str, usize); 4] {
+        [("parts", self.parts), ("images", images), ("columns", self.columns), ("groups", groups)]
     }
 }
 
@@ -56,20 +56,20 @@ pub fn forward(
 ) {
     let (images, defines) = (x.shape()[0], [element("T", x.dtype())]);
     let &Sizes { pixels, c, groups } = s;
-    let by_group = [("groups", groups), ("images", images)];
+    let tiles = Tiles::new(s, x.dtype(), &[x.device_address(), y.device_address()]);
+    let sizes = tiles.sizes(images, groups);
     if cuda.variant(&GROUP_NORM, "group_norm_fwd") == "naive" {
         let args = args![y, statistics, x, w, b, eps, relu, pixels, c, groups];
-        return cuda.launch(&GROUP_NORM, "group_norm_fwd", &defines, &by_group, &args);
+        return cuda.launch(&GROUP_NORM, "group_norm_fwd", &defines, &sizes, &args);
     }
-    let tiles = Tiles::new(s, x.dtype(), &[x.device_address(), y.device_address()]);
     let Tiles { vectors, rows, parts, .. } = tiles;
     let mut partial = Tensor::empty(&[images, parts, c, 2], DType::F32, Device::Cuda(cuda)); // (mean, squares)
     let args = args![&mut partial, x, vectors, rows, pixels, c];
-    cuda.launch(&GROUP_NORM, "group_norm_moments", &defines, &tiles.sizes(images), &args);
+    cuda.launch(&GROUP_NORM, "group_norm_moments", &defines, &sizes, &args);
     let args = args![&mut *statistics, &partial, eps, parts, rows, pixels, c, groups];
-    cuda.launch(&GROUP_NORM, "group_norm_statistics", &defines, &by_group, &args);
+    cuda.launch(&GROUP_NORM, "group_norm_statistics", &defines, &sizes, &args);
     let args = args![y, &*statistics, x, w, b, relu, vectors, rows, pixels, c, groups];
-    cuda.launch(&GROUP_NORM, "group_norm_fwd", &defines, &tiles.sizes(images), &args);
+    cuda.launch(&GROUP_NORM, "group_norm_fwd", &defines, &sizes, &args);
 }
 
 #[expect(clippy::too_many_arguments, reason = "outputs, inputs, scalars, sizes, as in every kernel")]
@@ -91,27 +91,27 @@ pub fn backward(
     }
     let (images, defines, device) = (x.shape()[0], [element("T", x.dtype())], Device::Cuda(cuda));
     let &Sizes { pixels, c, groups } = s;
-    let dx_address = match dx {
-        GradSlot::Skip => 0,
-        GradSlot::Write(t) | GradSlot::Accumulate(t) => t.device_address_mut(),
-    };
-    let tiles = Tiles::new(s, x.dtype(), &[dx_address, dy.device_address(), x.device_address()]);
+    let inputs = [dy.device_address(), x.device_address()];
+    let tiles = Tiles::new(s, x.dtype(), &inputs);
+    let sizes = tiles.sizes(images, groups);
     let Tiles { vectors, rows, parts, .. } = tiles;
     let mut partial = Tensor::empty(&[images, parts, 2, c], DType::F32, device);
     let args = args![&mut partial, dy, x, statistics, w, b, relu, vectors, rows, pixels, c, groups];
-    cuda.launch(&GROUP_NORM, "group_norm_bwd_columns", &defines, &tiles.sizes(images), &args);
+    cuda.launch(&GROUP_NORM, "group_norm_bwd_columns", &defines, &sizes, &args);
     let mut sums = Tensor::empty(&[images, 2, c], DType::F32, device);
     let mut means = Tensor::empty(&[images, groups, 2], DType::F32, device);
     let args = args![&mut sums, &mut means, &partial, w, parts, pixels, c, groups];
-    cuda.launch(&GROUP_NORM, "group_norm_bwd_totals", &defines, &[("groups", groups), ("images", images)], &args);
-    if dx.is_needed() {
+    cuda.launch(&GROUP_NORM, "group_norm_bwd_totals", &defines, &sizes, &args);
+    if let GradSlot::Write(t) | GradSlot::Accumulate(t) = dx {
+        let tiles = Tiles::new(s, x.dtype(), &[inputs[0], inputs[1], t.device_address_mut()]);
+        let (sizes, Tiles { vectors, rows, .. }) = (tiles.sizes(images, groups), tiles);
         let [dx, accumulate] = dx.args();
         let args = args![dx, accumulate, dy, x, statistics, &means, w, b, relu, vectors, rows, pixels, c, groups];
-        cuda.launch(&GROUP_NORM, "group_norm_bwd_x", &defines, &tiles.sizes(images), &args);
+        cuda.launch(&GROUP_NORM, "group_norm_bwd_x", &defines, &sizes, &args);
     }
     if dw.is_needed() || db.is_needed() {
         let ([dw, accumulate_dw], [db, accumulate_db]) = (dw.args(), db.args());
         let args = args![dw, accumulate_dw, db, accumulate_db, &sums, images, c];
-        cuda.launch(&GROUP_NORM, "group_norm_bwd_w", &defines, &[("columns", c)], &args);
+        cuda.launch(&GROUP_NORM, "group_norm_bwd_w", &defines, &[("channels", c)], &args);
     }
 }

@@ -256,8 +256,24 @@ extern "C" __global__ void __launch_bounds__(256)
     else data_gradient<1>(dx, accumulate, dy, x, statistics, means, w, b, relu, rows, P, C, G);
 }
 
+//@ group_norm_bwd_x naive: grid groups*images; block 128; registers 64
+extern "C" __global__ void __launch_bounds__(128)
+    group_norm_bwd_x_naive(T* dx, int accumulate, const T* dy, const T* x, const float2* statistics, const float2* means,
+                           const float* w, const float* b, int relu, int vectors, int rows, int P, int C, int G) {
+    int width = C / G, first = blockIdx.x % G * width;
+    auto [mean, rstd] = statistics[blockIdx.x];
+    auto [g_mean, gx_mean] = means[blockIdx.x];
+    for (int i = threadIdx.x; i < P * width; i += 128) {
+        int c = first + i % width;
+        long long at = (static_cast<long long>(blockIdx.x / G) * P + i / width) * C + c;
+        float xhat = (to_float(x[at]) - mean) * rstd;
+        float g = relu && !(xhat * w[c] + b[c] > 0.0f) ? 0.0f : to_float(dy[at]) * w[c];
+        store_gradient(dx + at, rstd * (g - g_mean - xhat * gx_mean), accumulate);
+    }
+}
+
 // dw = sum of h xhat, db = sum of h, from the images' sums, in order.
-//@ group_norm_bwd_w images: grid columns/128; block 128; registers 40
+//@ group_norm_bwd_w images: grid channels/128; block 128; registers 40
 extern "C" __global__ void __launch_bounds__(128)
     group_norm_bwd_w_images(float* dw, int accumulate_dw, float* db, int accumulate_db, const float* sums, int B, int C) {
     int c = blockIdx.x * 128 + threadIdx.x;

@@ -150,6 +150,31 @@ fn conforms(case: &Case, cuda: &'static Cuda, dtype: DType) {
     }
 }
 
+/// The same values, one element behind where an allocation begins: no vector load can read them.
+fn unaligned(t: &Tensor) -> Tensor {
+    let mut values = vec![0.0; t.len() + 1];
+    values[1..].copy_from_slice(&t.to_f64_vec());
+    let shifted = Tensor::from_slice(&values, &[values.len()], Device::Cpu).to_dtype(t.dtype()).to_device(t.device());
+    shifted.slice(1..values.len()).reshape(t.shape())
+}
+
+/// Slices begin anywhere: where operands lie changes no result but by rounding.
+fn works_unaligned(case: &Case, cuda: &'static Cuda, dtype: DType) {
+    let fast = Run::fast(case, Device::Cuda(cuda), dtype);
+    let inputs = fast.inputs.iter().map(unaligned).collect();
+    let shifted = Run { inputs, ..Run::fast(case, Device::Cuda(cuda), dtype) };
+    let (want, got) = (fast.forward().tensors, shifted.forward().tensors);
+    for (want, got) in want.iter().zip(&got) {
+        assert_close("unaligned output", case, dtype, tolerance(case, dtype), got, &want.to_f64_vec());
+    }
+    let rounded: Vec<DType> = want.iter().map(Tensor::dtype).collect();
+    let grads = fast.backward(&rounded, None, None).into_iter().zip(shifted.backward(&rounded, None, None));
+    for (want, got) in grads.filter_map(|(want, got)| want.zip(got)) {
+        assert_close("unaligned gradient", case, dtype, 4.0 * tolerance(case, dtype), &got, &want.to_f64_vec());
+    }
+    cuda.check().unwrap_or_else(|e| panic!("{} ({}) in {dtype:?}: {e:#}", case.op.name(), case.name));
+}
+
 /// The slope of the kernels' own forward along a direction, against the reference's gradients.
 fn slope_agrees(case: &Case, cuda: &'static Cuda) {
     const STEP: f64 = 1e-2;
@@ -216,6 +241,7 @@ fn op_conforms(name: &str, cuda: &'static Cuda) {
         all(cuda);
         cuda.choose(role, None);
     }
+    cases.iter().for_each(|case| dtypes(case).iter().for_each(|&dtype| works_unaligned(case, cuda, dtype)));
     (0..DRAWS).for_each(|seed| slope_agrees(&drawn(op, seed), cuda));
 }
 
