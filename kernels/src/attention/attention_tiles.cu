@@ -220,7 +220,7 @@ extern "C" __global__ void __launch_bounds__(64)
 
 // dk = scale dS^T q and dv = (P m)^T dy, summed over all segments that see the keys; zeros where none does.
 //@ attention_bwd_kv tiles: grid keys/32, heads; block 64; registers 200
-extern "C" __global__ void __launch_bounds__(64, 5)
+extern "C" __global__ void __launch_bounds__(64, 4)
     attention_bwd_kv_tiles(T* dk, int accumulate_dk, T* dv, int accumulate_dv, const T* dy, const T* q, const T* k,
                            const T* v, const float* logsumexp, const float* delta, const Segment* segments,
                            Philox philox, float dropout, float scale, int S, int Nk, int heads, int C) {
