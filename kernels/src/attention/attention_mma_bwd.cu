@@ -79,7 +79,7 @@ __device__ void sum_over_keys(float (&dq)[D / 8][4], const T* dy, const T* q, co
     }
 }
 
-//@ attention_bwd_q tensor_cores: grid queries/64, heads, segments; block 128; registers 160; tensor cores
+//@ attention_bwd_q tensor_cores: grid queries/64, heads, segments; block 128; registers 168; tensor cores
 extern "C" __global__ void __launch_bounds__(128)
     attention_bwd_q_tensor_cores(T* dq, int accumulate, const T* dy, const T* q, const T* k, const T* v,
                                  const float* logsumexp, const float* delta, const Segment* segments, Philox philox,
@@ -106,7 +106,7 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 // The same from 256 keys: partial (splits, Nq, C).
-//@ attention_bwd_q_split tensor_cores: grid queries/64 * splits, heads, segments; block 128; registers 160; tensor cores
+//@ attention_bwd_q_split tensor_cores: grid queries/64 * splits, heads, segments; block 128; registers 168; tensor cores
 extern "C" __global__ void __launch_bounds__(128)
     attention_bwd_q_split_tensor_cores(float* partial, const T* dy, const T* q, const T* k, const T* v,
                                        const float* logsumexp, const float* delta, const Segment* segments,

@@ -98,7 +98,7 @@ __device__ void attend(Attended& to, const T* q, const T* k, const T* v, const S
     for (int r = 0; r < 2; r++) to.sum[r] = quad_sum(to.sum[r]);
 }
 
-//@ attention_fwd tensor_cores: grid queries/64, heads, segments; block 128; registers 160; tensor cores
+//@ attention_fwd tensor_cores: grid queries/64, heads, segments; block 128; registers 168; tensor cores
 extern "C" __global__ void __launch_bounds__(128)
     attention_fwd_tensor_cores(T* y, float* logsumexp, const T* q, const T* k, const T* v, const Segment* segments,
                                Philox philox, float dropout, float scale, int heads, int C) {
@@ -127,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(128)
 }
 
 // The same for 256 keys: partial (splits, Nq, C), statistics (splits, Nq, heads) with the largest score and the sum.
-//@ attention_fwd_split tensor_cores: grid queries/64 * splits, heads, segments; block 128; registers 160; tensor cores
+//@ attention_fwd_split tensor_cores: grid queries/64 * splits, heads, segments; block 128; registers 168; tensor cores
 extern "C" __global__ void __launch_bounds__(128)
     attention_fwd_split_tensor_cores(float* partial, float2* statistics, const T* q, const T* k, const T* v,
                                      const Segment* segments, Philox philox, float dropout, float scale, int splits,

@@ -1,4 +1,4 @@
-//! Launches of `attention_mma_fwd.cu`, `attention_mma_bwd.cu` and `attention.cu`.
+//! Launches of `attention_mma_fwd.cu`, `attention_mma_bwd.cu`, `attention_tiles.cu` and `attention.cu`.
 //!
 //! A role's variants lie in several of these files and take the same arguments. The first that can compute a problem does,
 //! unless another is chosen.
@@ -10,10 +10,11 @@ use crate::op::GradSlot;
 use crate::{DType, Device, Segments, Tensor, args, kernel_source};
 
 /// The op's `.cu` files.
-pub const KERNELS: &[KernelSource] = &[MMA_FWD, MMA_BWD, NAIVE];
+pub const KERNELS: &[KernelSource] = &[MMA_FWD, MMA_BWD, TILES, NAIVE];
 
 const MMA_FWD: KernelSource = kernel_source!("attention_mma_fwd", &[&["-DHEAD_DIM=32"], &["-DHEAD_DIM=64"]]);
 const MMA_BWD: KernelSource = kernel_source!("attention_mma_bwd", &[&["-DHEAD_DIM=32"], &["-DHEAD_DIM=64"]]);
+const TILES: KernelSource = kernel_source!("attention_tiles", &[&["-DHEAD_DIM=32"], &["-DHEAD_DIM=64"]]);
 const NAIVE: KernelSource = kernel_source!("attention");
 
 /// Keys of a block where they are split among blocks (`SPLIT` in `attention_mma.cuh`).
