@@ -1,10 +1,13 @@
-"""Times the baseline: one inference, or one training step, in f32 on the CPU.
+"""Times the baseline: one inference, or one training step.
 
     python bench.py --what inference [--threads 2] [--repeats 7] [--channels-last] [--compile]
     python bench.py --what step      [--threads 2] [--repeats 7] [--channels-last] [--compile]
+    python bench.py --what step --device cuda --shape 8 800 1066 --autocast bf16 --channels-last --compile
 
 inference: ResNet-101, one 800 x 1066 image with one caption, eval mode. step: two 480 x 640 images with 5 and 3
-boxes, dropout on; forward, set loss, backward, clip, AdamW, EMA. One untimed run (two when compiled) comes first.
+boxes in turn, dropout on; forward, set loss, backward, clip, AdamW, EMA. `--shape` changes number, height and width of
+the images. In f32 unless `--autocast` says otherwise; on a GPU f32 products are those of TF32. One untimed run (two when
+compiled, five on a GPU) comes first.
 Prints one JSON object; progress goes to stderr. Needs an idle machine: OpenMP threads that wait for a busy core
 multiply every time. `pip install -r requirements.txt` installs what it imports.
 """
@@ -28,17 +31,40 @@ from weight_recipe import fill_model
 PAD, BEGIN, END, FIRST_WORD = 1, 0, 2, 5  # token ids of RoBERTa
 
 
+AUTOCAST = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 class Laps:
     """Milliseconds of the phases of one run."""
 
     def __init__(self):
-        self.ms: dict[str, float] = {}
-        self.last = time.perf_counter()
+        self.ends = [("", time.perf_counter())]
 
     def __call__(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.ms[phase] = 1e3 * (now - self.last)
-        self.last = now
+        self.ends.append((phase, time.perf_counter()))
+
+    def ms(self) -> dict[str, float]:
+        return {phase: 1e3 * (end - start) for (_, start), (phase, end) in zip(self.ends, self.ends[1:])}
+
+
+class CudaLaps:
+    """The same as the GPU passes from one to the next, which waits for nothing before the run's end."""
+
+    def __init__(self):
+        self.ends = [("", self.event())]
+
+    def __call__(self, phase: str) -> None:
+        self.ends.append((phase, self.event()))
+
+    @staticmethod
+    def event() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def ms(self) -> dict[str, float]:
+        torch.cuda.synchronize()
+        return {phase: start.elapsed_time(end) for (_, start), (phase, end) in zip(self.ends, self.ends[1:])}
 
 
 def random_batch(size: tuple[int, int], caption_lengths: list[int]) -> Batch:
@@ -65,46 +91,57 @@ def random_targets(boxes_per_image: list[int]) -> Targets:
     return Targets(boxes, positive_map)
 
 
-def in_layout(model: MDETR, batch: Batch, channels_last: bool) -> tuple[MDETR, Batch]:
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return model.to(memory_format=layout), batch._replace(images=batch.images.contiguous(memory_format=layout))
+def prepared(args: argparse.Namespace, model: MDETR, batch: Batch) -> tuple[MDETR, Batch]:
+    """On the device, in the layout."""
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    batch = Batch(*(tensor.to(args.device) for tensor in batch))
+    model = model.to(args.device, memory_format=layout)
+    return model, batch._replace(images=batch.images.contiguous(memory_format=layout))
 
 
-def inference_run(args: argparse.Namespace, model: MDETR) -> Callable[[Laps], None]:
-    model, batch = in_layout(model.eval(), random_batch((800, 1066), [20]), args.channels_last)
+def inference_run(args: argparse.Namespace, model: MDETR) -> Callable[[Laps | CudaLaps], None]:
+    images, *size = args.shape or (1, 800, 1066)
+    model, batch = prepared(args, model.eval(), random_batch(size, [20] * images))
     forward = torch.compile(model) if args.compile else model
+    autocast = AUTOCAST[args.autocast]
 
-    def run(lap: Laps) -> None:
-        with torch.inference_mode():
+    def run(lap: Laps | CudaLaps) -> None:
+        with torch.inference_mode(), torch.autocast(args.device, dtype=autocast, enabled=autocast is not None):
             forward(batch)
         lap("forward")
 
     return run
 
 
-def step_run(args: argparse.Namespace, model: MDETR) -> Callable[[Laps], None]:
-    model, batch = in_layout(model.train(), random_batch((480, 640), [20, 18]), args.channels_last)
-    targets = random_targets([5, 3])
-    trainer = Trainer(model)
+def step_run(args: argparse.Namespace, model: MDETR) -> Callable[[Laps | CudaLaps], None]:
+    images, *size = args.shape or (2, 480, 640)
+    of_image = lambda *values: [values[i % len(values)] for i in range(images)]
+    model, batch = prepared(args, model.train(), random_batch(size, of_image(20, 18)))
+    targets = random_targets(of_image(5, 3))
+    targets = Targets([boxes.to(args.device) for boxes in targets.boxes], targets.positive_map.to(args.device))
+    trainer = Trainer(model, AUTOCAST[args.autocast])
     if args.compile:
         trainer.forward = torch.compile(model)
 
-    def run(lap: Laps) -> None:
+    def run(lap: Laps | CudaLaps) -> None:
         trainer.losses_and_gradients(batch, targets, lap)
         trainer.update(lap)
 
     return run
 
 
-def measure(run: Callable[[Laps], None], warmups: int, repeats: int) -> list[dict[str, float]]:
+def measure(
+    run: Callable[[Laps | CudaLaps], None], laps: type[Laps | CudaLaps], warmups: int, repeats: int
+) -> list[dict[str, float]]:
     """Phase times of each timed run."""
     timed = []
     for i in range(warmups + repeats):
-        lap = Laps()
+        lap = laps()
         run(lap)
-        print(f"{'warm-up' if i < warmups else 'run'} {sum(lap.ms.values()):.0f} ms", file=sys.stderr)
+        ms = lap.ms()
+        print(f"{'warm-up' if i < warmups else 'run'} {sum(ms.values()):.1f} ms", file=sys.stderr)
         if i >= warmups:
-            timed.append(lap.ms)
+            timed.append(ms)
     return timed
 
 
@@ -115,20 +152,30 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument("--channels-last", action="store_true", help="NHWC images and convolution weights")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--autocast", choices=("bf16", "fp16"))
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("IMAGES", "HEIGHT", "WIDTH"))
     args = parser.parse_args()
+    is_cuda = args.device == "cuda"
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")  # TF32, on a GPU
+    torch.backends.cudnn.benchmark = True
     model = MDETR(Config())
     fill_model(model)
     print("weights filled", file=sys.stderr)
     run = (inference_run if args.what == "inference" else step_run)(args, model)
-    timed = measure(run, 2 if args.compile else 1, args.repeats)
+    warmups = 5 if is_cuda else 2 if args.compile else 1
+    timed = measure(run, CudaLaps if is_cuda else Laps, warmups, args.repeats)
 
     totals = [sum(phases.values()) for phases in timed]
     result = {
         "what": args.what,
         "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if is_cuda else "cpu",
+        "shape": args.shape or "default",
+        "autocast": args.autocast or "none",
         "threads": args.threads,
         "layout": "channels_last" if args.channels_last else "contiguous",
         "compile": args.compile,
@@ -136,6 +183,7 @@ def main() -> None:
         "min_ms": round(min(totals), 1),
         "all_ms": [round(total, 1) for total in totals],
         "phases_median_ms": {p: round(statistics.median(t[p] for t in timed), 1) for p in timed[0]},
+        "peak_device_mb": round(torch.cuda.max_memory_allocated() / 1e6) if is_cuda else 0,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "load_average": os.getloadavg()[0],
     }

@@ -63,26 +63,27 @@ def contrastive_align_loss(queries: Tensor, tokens: Tensor, positive: Tensor) ->
 def layer_losses(layer: LayerOutputs, tokens: Tensor, targets: Targets) -> dict[str, Tensor]:
     """All terms of one decoder layer, unweighted, under their published names."""
     matches = hungarian_match(layer, targets)
+    device = layer.logits.device
     first_box = torch.tensor([0] + [len(b) for b in targets.boxes]).cumsum(0)
-    image = torch.cat([torch.full_like(q, i) for i, (q, _) in enumerate(matches)])
-    query = torch.cat([q for q, _ in matches])
-    target = torch.cat([chosen + first_box[i] for i, (_, chosen) in enumerate(matches)])
+    image = torch.cat([torch.full_like(q, i) for i, (q, _) in enumerate(matches)]).to(device)
+    query = torch.cat([q for q, _ in matches]).to(device)
+    target = torch.cat([chosen + first_box[i] for i, (_, chosen) in enumerate(matches)]).to(device)
     num_boxes = max(len(targets.positive_map), 1)
     positive = targets.positive_map[target]
 
     soft_tokens = torch.zeros_like(layer.logits)
     soft_tokens[..., -1] = 1
     soft_tokens[image, query] = positive
-    weight = torch.full(layer.logits.shape[:2], EOS_COEF)
+    weight = torch.full(layer.logits.shape[:2], EOS_COEF, device=device)
     weight[image, query] = 1
     cross_entropy = -(layer.logits.log_softmax(-1) * soft_tokens).sum(-1)
 
     predicted, wanted = layer.boxes[image, query], torch.cat(targets.boxes)[target]
-    names_token = torch.zeros(*layer.logits.shape[:2], tokens.shape[1], dtype=torch.bool)
+    names_token = torch.zeros(*layer.logits.shape[:2], tokens.shape[1], dtype=torch.bool, device=device)
     names_token[image, query] = positive[:, : tokens.shape[1]] > 0
 
     objects = (layer.logits.argmax(-1) != layer.logits.shape[-1] - 1).sum(1)
-    counts = torch.tensor([len(b) for b in targets.boxes])
+    counts = torch.tensor([len(b) for b in targets.boxes], device=device)
     return {
         "loss_ce": (cross_entropy * weight).sum() / num_boxes,
         "loss_bbox": F.l1_loss(predicted, wanted, reduction="sum") / num_boxes,

@@ -21,10 +21,17 @@ def group_of(name: str) -> str:
 
 
 class Trainer:
-    """A model with its optimizer and the moving average of its weights."""
+    """A model with its optimizer and the moving average of its weights.
 
-    def __init__(self, model: MDETR):
+    With `autocast` (bfloat16 or float16) the network runs in that type where PyTorch thinks it safe, the set loss in
+    f32; the loss is scaled for float16.
+    """
+
+    def __init__(self, model: MDETR, autocast: torch.dtype | None = None):
         self.model = model
+        self.autocast = autocast
+        self.device = next(model.parameters()).device.type
+        self.scaler = torch.amp.GradScaler(self.device, enabled=autocast == torch.float16)
         self.forward: Callable = model  # a compiled model can take its place
         self.ema = copy.deepcopy(model).requires_grad_(False)
         trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -36,20 +43,24 @@ class Trainer:
 
     def losses_and_gradients(self, batch: Batch, targets: Targets, lap: Callable[[str], None]) -> dict[str, Tensor]:
         """Forward, set loss and backward; gradients replace those of the step before."""
-        outputs = self.forward(batch)
+        with torch.autocast(self.device, dtype=self.autocast, enabled=self.autocast is not None):
+            outputs = self.forward(batch)
+        outputs = type(outputs)(*(output.float() for output in outputs))
         lap("forward")
         losses = set_losses(outputs, targets)
         lap("criterion")
         self.optimizer.zero_grad(set_to_none=True)
-        weighted_total(losses).backward()
+        self.scaler.scale(weighted_total(losses)).backward()
         lap("backward")
         return losses
 
     def update(self, lap: Callable[[str], None]) -> Tensor:
         """Clips, updates weights and their moving average; returns the gradient's norm before clipping."""
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_MAX_NORM)
         lap("clip")
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         lap("adamw")
         with torch.no_grad():
             weights = self.model.state_dict()

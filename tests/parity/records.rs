@@ -9,9 +9,11 @@ use mdetr_train::dump::RecordedCase;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// A file or folder of the goldens.
+/// A file or folder of the goldens: of the package that the environment names (cargo does), for a program that was built
+/// somewhere else.
 pub fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).join("tests/goldens").join(name)
 }
 
 /// A JSON file.
