@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use mdetr_model::{Mdetr, ModelConfig};
-use mdetr_train::optimizer::Group;
+use mdetr_train::parameter_group::Group;
 use serde_json::json;
 
 #[derive(clap::Args)]

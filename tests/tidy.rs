@@ -17,8 +17,17 @@ const FOLDERS: [&str; 11] =
 const DATA: [&str; 5] = ["tests/goldens/", "train/assets/", "train/tests/data/jpeg/", "Cargo.lock", "LICENSE"];
 
 /// The only files, or folders of files, with unchecked code.
-const UNCHECKED: [&str; 4] = [
+const UNCHECKED: [&str; 13] = [
+    "kernels/src/cublas_lt.rs",
+    "kernels/src/cuda.rs",
+    "kernels/src/cuda_memory.rs",
+    "kernels/src/cudnn.rs",
+    "kernels/src/cudnn_plan.rs",
     "kernels/src/gemm.rs",
+    "kernels/src/launch.rs",
+    "kernels/src/nvrtc.rs",
+    "kernels/src/prefetch.rs",
+    "kernels/src/staging.rs",
     "kernels/src/conv2d/winograd.rs",
     "kernels/src/conv2d/winograd_transforms.rs",
     "kernels/simulator/",

@@ -17,6 +17,7 @@ pub mod grounding;
 pub mod loader;
 pub mod loss_scale;
 pub mod optimizer;
+pub mod parameter_group;
 pub mod pictures;
 pub mod progress;
 pub mod run;

@@ -9,48 +9,8 @@ use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::{DType, Device, Precision, Tensor};
 
 use crate::loss_scale::{GROWTH_INTERVAL, LossScale, SMALLEST};
+use crate::parameter_group::Group;
 use crate::schedule::Rates;
-
-/// Which learning rate a parameter has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    /// `lr`
-    Base,
-    /// `lr_backbone`
-    Backbone,
-    /// `text_encoder_lr`
-    TextEncoder,
-}
-
-impl Group {
-    /// As published, the name decides.
-    pub fn of(name: &str) -> Self {
-        if name.contains("backbone") {
-            Group::Backbone
-        } else if name.contains("text_encoder") {
-            Group::TextEncoder
-        } else {
-            Group::Base
-        }
-    }
-
-    /// For people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Group::Base => "base",
-            Group::Backbone => "backbone",
-            Group::TextEncoder => "text_encoder",
-        }
-    }
-
-    fn rate(self, rates: Rates) -> f64 {
-        match self {
-            Group::Base => rates.base,
-            Group::Backbone => rates.backbone,
-            Group::TextEncoder => rates.text_encoder,
-        }
-    }
-}
 
 /// What the optimizer keeps between steps.
 #[derive(Debug)]

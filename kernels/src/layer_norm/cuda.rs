@@ -20,6 +20,7 @@ pub fn forward(cuda: &Cuda, y: &mut Tensor, statistics: &mut Tensor, x: &Tensor,
     cuda.launch(&LAYER_NORM, "layer_norm_fwd", &defines, &[("rows", n)], &args![y, statistics, x, w, b, eps, n, c]);
 }
 
+#[expect(clippy::too_many_arguments, reason = "outputs, inputs, scalars, sizes, as in every kernel")]
 pub fn backward(
     cuda: &'static Cuda,
     dx: &mut GradSlot,

@@ -15,6 +15,7 @@ const RESIDUAL_NORM: KernelSource = kernel_source!("residual_norm");
 const BLOCK_ROWS: usize = 64;
 
 /// `p` is 0 where no mask is drawn.
+#[expect(clippy::too_many_arguments, reason = "outputs, inputs, scalars, sizes, as in every kernel")]
 pub fn forward(
     cuda: &Cuda,
     (z, z_pos, s, statistics): (&mut Tensor, Option<&mut Tensor>, &mut Tensor, &mut Tensor),
@@ -33,6 +34,7 @@ pub fn forward(
 }
 
 /// `p` is 0 where no mask was drawn.
+#[expect(clippy::too_many_arguments, reason = "outputs, inputs, scalars, sizes, as in every kernel")]
 pub fn backward(
     cuda: &'static Cuda,
     [dx, dr, dw, db]: [&mut GradSlot; 4],

@@ -10,6 +10,7 @@ mod matcher;
 mod memory;
 mod position_sine;
 #[path = "../../simulator/tests/common/process.rs"]
+#[allow(dead_code, reason = "the simulator's own tests use more of it")]
 mod process;
 #[path = "../common/goldens.rs"]
 mod recorded;
