@@ -7,7 +7,7 @@
 inference: ResNet-101, one 800 x 1066 image with one caption, eval mode. step: two 480 x 640 images with 5 and 3
 boxes in turn, dropout on; forward, set loss, backward, clip, AdamW, EMA. `--shape` changes number, height and width of
 the images. In f32 unless `--autocast` says otherwise; on a GPU f32 products are those of TF32. One untimed run (two when
-compiled, five on a GPU) comes first.
+compiled; ten on a GPU, in which float16's scale settles) comes first.
 Prints one JSON object; progress goes to stderr. Needs an idle machine: OpenMP threads that wait for a busy core
 multiply every time. `pip install -r requirements.txt` installs what it imports.
 """
@@ -166,7 +166,7 @@ def main() -> None:
     fill_model(model)
     print("weights filled", file=sys.stderr)
     run = (inference_run if args.what == "inference" else step_run)(args, model)
-    warmups = 5 if is_cuda else 2 if args.compile else 1
+    warmups = 10 if is_cuda else 2 if args.compile else 1
     timed = measure(run, CudaLaps if is_cuda else Laps, warmups, args.repeats)
 
     totals = [sum(phases.values()) for phases in timed]
