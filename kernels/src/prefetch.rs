@@ -65,9 +65,9 @@ impl Cuda {
             let from = t.host_bytes();
             pinned[*offset..offset + from.len()].copy_from_slice(from);
         }
+        let (address, stream) = (memory.device_address(), self.copy().cu_stream());
         // SAFETY: pinned memory that is written again only when this copy is done; the device memory is as large.
-        let copied =
-            unsafe { result::memcpy_htod_async(memory.device_address(), &pinned[..bytes], self.copy().cu_stream()) };
+        let copied = unsafe { result::memcpy_htod_async(address, &pinned[..bytes], stream) };
         self.remember(copied, || format!("uploading {bytes} bytes"))?;
         place.uploaded = self.remember(self.copy().record_event(None), || "marking an upload's end".into());
         let on_device =
@@ -129,9 +129,9 @@ impl Cuda {
             Some(pinned) => pinned,
             None => self.remember(Pinned::new(bytes), || format!("pinning {bytes} bytes"))?,
         };
+        let (to, address) = (&mut pinned.bytes_mut()[..bytes], t.device_address());
         // SAFETY: the tensor's own memory; the pinned memory lives until it is waited for.
-        let copied =
-            unsafe { result::memcpy_dtoh_async(&mut pinned.bytes_mut()[..bytes], t.device_address(), self.stream()) };
+        let copied = unsafe { result::memcpy_dtoh_async(to, address, self.stream()) };
         self.remember(copied, || format!("downloading {bytes} bytes"))?;
         let done = self.remember(self.compute().record_event(None), || "marking a download's end".into())?;
         Some(ReadBack { pinned, len: t.len(), done })
