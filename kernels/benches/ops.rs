@@ -89,7 +89,7 @@ impl Options {
                 self.bench(&format!("    {role} {variant}"), &case)?;
                 cuda.choose(role, None);
             }
-            cuda.trim();
+            cuda.release();
         }
         Ok(())
     }
