@@ -30,8 +30,11 @@ __device__ inline float keep_factor(unsigned word, float p) {
 // The factor of element `index`; four elements share a block.
 __device__ inline float keep(const Philox& philox, unsigned long long index, float p) {
     uint4 block = philox_block(philox, index / 4);
-    unsigned words[4] = {block.x, block.y, block.z, block.w};
-    return keep_factor(words[index % 4], p);
+    unsigned word = block.x; // indexing an array would put it into memory
+    if (index % 4 == 1) word = block.y;
+    if (index % 4 == 2) word = block.z;
+    if (index % 4 == 3) word = block.w;
+    return keep_factor(word, p);
 }
 
 // The factors of V elements from `first` on, both multiples of 4.

@@ -84,6 +84,9 @@ impl Op for ResidualNorm {
         if dz.is_none() && dz_pos.is_none() {
             return;
         }
+        if let ([GradSlot::Write(dpositions)], None) = (&mut *dpositions, dz_pos) {
+            dpositions.zero();
+        }
         match s.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => {
                 let (mask, p) = (cx.philox_arg(saved.philox), saved.philox.map_or(0.0, |_| self.p));
