@@ -127,6 +127,8 @@ pub struct Case {
     pub in_half: bool,
     /// True for shapes that only benches run: the reference would take too long.
     pub only_for_benches: bool,
+    /// An output that nothing depends on: backward gets no gradient of it.
+    pub unused_output: Option<usize>,
     /// The seed of the values.
     pub seed: u64,
 }
@@ -142,6 +144,7 @@ impl Case {
             training: false,
             in_half: true,
             only_for_benches: false,
+            unused_output: None,
             seed: 1,
         }
     }
@@ -164,6 +167,11 @@ impl Case {
     /// Keeps it out of tests.
     pub fn only_for_benches(self) -> Self {
         Case { only_for_benches: true, ..self }
+    }
+
+    /// Nothing depends on that output.
+    pub fn unused_output(self, output: usize) -> Self {
+        Case { unused_output: Some(output), ..self }
     }
 
     /// Sets the seed of the values.

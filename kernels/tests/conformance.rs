@@ -67,7 +67,8 @@ fn backward(case: &Case, run: Run, before: Option<f64>, skip: Option<usize>) -> 
             let philox = Philox { seed: case.seed, stream: 100 + i as u64 };
             let values: Vec<f64> = (0..y.len()).map(|j| f64::from(philox.uniform(j as u64)) - 0.5).collect();
             let grad = Tensor::from_slice(&values, y.shape(), Device::Cpu).to_dtype(DType::F32);
-            y.dtype().is_float().then(|| grad.to_dtype(run.dtype).to_dtype(y.dtype()))
+            let is_used = y.dtype().is_float() && case.unused_output != Some(i);
+            is_used.then(|| grad.to_dtype(run.dtype).to_dtype(y.dtype()))
         })
         .collect();
     let mut grads: Vec<Option<Tensor>> = case

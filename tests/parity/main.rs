@@ -231,7 +231,8 @@ impl Golden {
     }
 
     /// Every loss, and all gradients together, in half types against f32. Gradients of a half type are off by the recorded
-    /// difference of f32 and f64 (2.4e-6 in the median) times the ratio of their units, 2^13 or 2^16: by 2 % or 16 %.
+    /// difference of f32 and f64 (2.4e-6 in the median) times the ratio of their units, 2^13 or 2^16: by 2 % or 16 %. The
+    /// assignment is that of f32: a near tie that falls the other way changes a loss by several percent.
     fn check_half_types(&self) {
         let exact = self.trace(DType::F32);
         let (criterion, targets) = (self.criterion(), self.case.targets.as_ref().unwrap());
@@ -239,7 +240,7 @@ impl Golden {
         for (precision, scale, losses_allowed, gradients_allowed) in
             [(Precision::F16, 1024.0, 5e-3, 0.04), (Precision::BF16, 1.0, 2e-2, 0.2)]
         {
-            let how = How { device: Device::Cpu, precision, loss_scale: scale, matches: None };
+            let how = How { device: Device::Cpu, precision, loss_scale: scale, matches: Some(&exact.matches) };
             let half = trace_in(how, &self.model, &criterion, &self.case.batch, targets);
             for ((name, got), (_, want)) in half.losses.iter().zip(&exact.losses) {
                 let off = (got - want).abs() / want;
@@ -366,10 +367,10 @@ parity! {
     zero_boxes: "tiny/zero_boxes", check_forward_and_backward, check_f64, check_training;
     no_aux: "tiny/no_aux", check_forward_and_backward, check_f64;
     no_contrastive_align: "tiny/no_contrastive_align", check_forward_and_backward, check_f64;
-    frozen_text: "tiny/frozen_text", check_forward_and_backward, check_f64, check_training;
+    frozen_text: "tiny/frozen_text", check_forward_and_backward, check_half_types, check_f64, check_training;
     frozen_backbone: "tiny/frozen_backbone", check_forward_and_backward, check_f64, check_training;
     learned_pos: "tiny/learned_pos", check_forward_and_backward, check_f64, check_training;
-    resnet50: "tiny/resnet50", check_forward_and_backward, check_f64, check_training;
+    resnet50: "tiny/resnet50", check_forward_and_backward, check_half_types, check_f64, check_training;
     dc5_resnet50: "tiny/dc5_resnet50", check_forward_and_backward, check_f64;
     align_fallback: "tiny/align_fallback", check_forward_and_backward, check_f64;
     r101_b1: "full/r101_b1", check_forward_and_backward, check_training;

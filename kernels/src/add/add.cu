@@ -57,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // Sums over 64 repetitions: partial (ceil(R / 64), period) of dy (R, period). A thread a column, so that rows are read whole.
-//@ add_bwd_columns blocks: grid rows/64, columns/128; block 128; registers 40
+//@ add_bwd_columns blocks: grid rows/64, columns/128; block 128; registers 56
 extern "C" __global__ void __launch_bounds__(128) add_bwd_columns_blocks(float* partial, const T* dy, int R, int period) {
     int column = blockIdx.y * 128 + threadIdx.x;
     if (column >= period) return;

@@ -1,5 +1,5 @@
 //! Shapes: one row, an odd width, more rows than a block, more channels than a warp reads at once, nothing; with and without
-//! positions, repeated or not; with and without a mask.
+//! positions, repeated or not, used or not; with and without a mask.
 
 use super::ResidualNorm;
 use crate::case::{Case, Draw, Input, Values};
@@ -23,6 +23,8 @@ pub fn cases() -> Vec<Case> {
         case("odd width, a position a row", &[5], 37, Some(5), 0.1).training(),
         case("less than a vector, repeated positions", &[2, 3], 3, Some(2), 0.5).training(),
         case("evaluation", &[4], 24, Some(1), 0.1),
+        case("nobody uses the sum with positions", &[2, 3], 8, Some(3), 0.1).unused_output(1).training(),
+        case("nobody uses the norm itself", &[3], 7, Some(3), 0.1).unused_output(0).training(),
         case("no rows", &[0], 16, Some(3), 0.1).training(),
         case("more rows than a block", &[137], 40, None, 0.1).training(),
         case("queries", &[2, 20], 256, Some(20), 0.1).training(),

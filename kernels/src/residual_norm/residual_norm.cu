@@ -12,7 +12,7 @@ __device__ inline void keep_columns(float (&m)[VECTOR<T>], const Columns<T>& col
     for (int j = 0; j < VECTOR<T>; j++) m[j] = p > 0.0f ? keep(philox, start + columns.column(j), p) : 1.0f;
 }
 
-//@ residual_norm_fwd warp: grid rows/8; block 256; registers 80
+//@ residual_norm_fwd warp: grid rows/8; block 256; registers 128
 extern "C" __global__ void __launch_bounds__(256)
     residual_norm_fwd_warp(T* z, T* z_pos, T* s, float2* statistics, const T* x, const T* r, const float* w, const float* b,
                            const T* positions, Philox philox, float p, float eps, int N, int C, int Q) {
@@ -98,7 +98,7 @@ __device__ inline float sum_at(const T* dz, const T* dz_pos, long long i) {
 
 // With shat = (s - mean) rstd and g = dz w: dx = rstd (g - mean(g) - shat mean(g shat)), dr = m dx. A warp a row.
 //@ residual_norm_bwd_x warp: grid rows/8; block 256; registers 96
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 3)
     residual_norm_bwd_x_warp(T* dx, int accumulate_dx, T* dr, int accumulate_dr, const T* dz, const T* dz_pos, const T* s,
                              const float* w, const float2* statistics, Philox philox, float p, int N, int C) {
     int row = blockIdx.x * 8 + threadIdx.x / 32;
@@ -155,9 +155,10 @@ extern "C" __global__ void __launch_bounds__(128)
     float g_mean = 0.0f, gs_mean = 0.0f;
     for (int i = 0; i < C; i++) {
         float g = sum_at(dz, dz_pos, start + i) * w[i];
-        g_mean += g / C;
-        gs_mean += g * (to_float(s[start + i]) - mean) * rstd / C;
+        g_mean += g;
+        gs_mean += g * (to_float(s[start + i]) - mean) * rstd;
     }
+    g_mean /= C, gs_mean /= C;
     for (int i = 0; i < C; i++) {
         float g = sum_at(dz, dz_pos, start + i) * w[i], shat = (to_float(s[start + i]) - mean) * rstd;
         float ds = rstd * (g - g_mean - shat * gs_mean), m = p > 0.0f ? keep(philox, start + i, p) : 1.0f;

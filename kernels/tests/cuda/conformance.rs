@@ -60,7 +60,8 @@ impl<'a> Run<'a> {
         let philox = Philox { seed: self.case.seed, stream: 100 + i as u64 };
         let values: Vec<f64> = (0..y.len()).map(|j| f64::from(philox.uniform(j as u64)) - 0.5).collect();
         let grad = Tensor::from_slice(&values, y.shape(), Device::Cpu).to_dtype(DType::F32).to_dtype(rounded);
-        y.dtype().is_float().then(|| grad.to_dtype(y.dtype()).to_device(self.device))
+        let is_used = y.dtype().is_float() && self.case.unused_output != Some(i);
+        is_used.then(|| grad.to_dtype(y.dtype()).to_device(self.device))
     }
 
     /// Gradients of the inputs that are `needed`; `before` is what the slots hold, `None` for a fresh write.
