@@ -182,8 +182,11 @@ impl Launcher<'_> {
         // They copy 16 bytes at a time: heads are whole ones, from where the tensor begins.
         let has_vectors = [32, 64].contains(&head_dim) && tensors.iter().all(|t| t.device_address() % 16 == 0);
         let chosen = self.cuda.chosen(role);
-        let variants: [(Variant, bool); 2] =
-            [((tensor_cores, "tensor_cores"), has_vectors && dtype != DType::F32), ((&NAIVE, "naive"), true)];
+        let variants: [(Variant, bool); 3] = [
+            ((tensor_cores, "tensor_cores"), has_vectors && dtype != DType::F32),
+            ((&TILES, "tiles"), has_vectors),
+            ((&NAIVE, "naive"), true),
+        ];
         let mut able = variants.iter().filter(|(_, is_able)| *is_able).map(|(variant, _)| *variant);
         let chosen = able.clone().find(|(_, name)| chosen.as_deref() == Some(name));
         chosen.or_else(|| able.next()).expect("the naive variant computes everything")
