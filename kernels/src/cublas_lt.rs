@@ -17,7 +17,7 @@ use crate::{DType, Device, Tensor};
 const MAX_WORKSPACE: usize = 32 << 20;
 
 /// Beyond so many plans all are forgotten: batches of ever new sizes must not fill the host's memory.
-const MAX_PLANS: usize = 4096;
+pub(crate) const MAX_PLANS: usize = 4096;
 
 /// What the library assumes of addresses at best.
 const MAX_ALIGNMENT: u64 = 256;
