@@ -23,10 +23,14 @@ const TINY: &str = r#"{
 
 /// The program with the simulator and NVRTC on the loader's path, under all checks.
 fn mdetr(args: &[&str], dir: &Path) -> Output {
+    command(args, dir).output().unwrap()
+}
+
+fn command(args: &[&str], dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mdetr"));
     command.args(args).current_dir(dir).env("LD_LIBRARY_PATH", process::library_path(None, None));
     command.env("MDETR_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/kernels"));
-    command.output().unwrap()
+    command
 }
 
 #[track_caller]
@@ -69,6 +73,19 @@ fn trains_evaluates_and_grounds() {
     let (gpu, cpu) = (found("cuda"), found("cpu"));
     let score = |v: &Value| v[0]["score"].as_f64().unwrap();
     assert!((score(&gpu) - score(&cpu)).abs() < 1e-4, "{gpu} {cpu}");
+
+    // A GPU without enough memory: one line, and nothing that looks like a result.
+    let weights = std::fs::read(dir.join("runs/fp16/checkpoint/model.safetensors")).unwrap();
+    let train = ["train", "--config", "tiny.json", "--run-name", "fp16", "--max-steps", "1"];
+    for args in [&["eval", "runs/fp16"][..], &[&["ground", "runs/fp16"], &scene[..]].concat(), &train] {
+        let args = [args, &["--device", "cuda"]].concat();
+        let out = command(&args, dir).env("MDETR_SIM_MEMORY", "100000").output().unwrap();
+        let message = String::from_utf8(out.stderr).unwrap();
+        assert!(!out.status.success() && out.stdout.is_empty(), "{args:?}: {message}");
+        let errors: Vec<&str> = message.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(errors.len() == 1 && errors[0].contains("OUT_OF_MEMORY"), "{args:?}: {message}");
+    }
+    assert_eq!(std::fs::read(dir.join("runs/fp16/checkpoint/model.safetensors")).unwrap(), weights);
 }
 
 #[test]
