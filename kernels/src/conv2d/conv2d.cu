@@ -5,6 +5,7 @@
 #include "columns.cuh"
 #include "convolution.cuh"
 #include "dtype.cuh"
+#include "reduce.cuh"
 
 //@ conv2d_fwd cudnn: library
 //@ conv2d_fwd cudnn_separate: library
@@ -143,21 +144,9 @@ extern "C" __global__ void __launch_bounds__(256)
     else gradient<1>(g, dresidual, accumulate, partial, dy, y, rows, N, C);
 }
 
-// The bias's gradient (C) from partial sums, in a fixed order: a lane a column, a warp an eighth of the parts.
-//@ conv2d_bwd_bias warps: grid columns/32; block 256; registers 40
-extern "C" __global__ void __launch_bounds__(256)
+// The bias's gradient (C) from the partial sums, always in the same order.
+//@ conv2d_bwd_bias warps: grid columns/32; block 1024; registers 32
+extern "C" __global__ void __launch_bounds__(1024)
     conv2d_bwd_bias_warps(float* dbias, int accumulate, const float* partial, int parts, int C) {
-    __shared__ float sums[8][32];
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = blockIdx.x * 32 + lane;
-    float sum = 0.0f;
-    if (column < C) {
-        for (int part = warp; part < parts; part += 8) sum += partial[static_cast<long long>(part) * C + column];
-    }
-    sums[warp][lane] = sum;
-    __syncthreads();
-    if (warp == 0 && column < C) {
-        float total = 0.0f;
-        for (int w = 0; w < 8; w++) total += sums[w][lane];
-        store_gradient(dbias + column, total, accumulate);
-    }
+    sum_columns(partial, parts, C, [&](int column, float sum) { store_gradient(dbias + column, sum, accumulate); });
 }

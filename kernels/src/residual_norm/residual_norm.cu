@@ -186,20 +186,15 @@ extern "C" __global__ void __launch_bounds__(128)
     partial[(blockIdx.x * 2 + 1) * C + column] = db;
 }
 
-// dw and db (C) from the partial sums, in order, so that equal inputs give equal bits.
-//@ residual_norm_bwd_sum blocks: grid columns/128; block 128; registers 40
-extern "C" __global__ void __launch_bounds__(128)
-    residual_norm_bwd_sum_blocks(float* dw, int accumulate_dw, float* db, int accumulate_db, const float* partial,
-                                 int parts, int C) {
-    int column = blockIdx.x * 128 + threadIdx.x;
-    if (column >= C) return;
-    float w_sum = 0.0f, b_sum = 0.0f;
-    for (int part = 0; part < parts; part++) {
-        w_sum += partial[part * 2 * C + column];
-        b_sum += partial[(part * 2 + 1) * C + column];
-    }
-    if (dw) store_gradient(dw + column, w_sum, accumulate_dw);
-    if (db) store_gradient(db + column, b_sum, accumulate_db);
+// dw and db (C) from the partial sums, always in the same order.
+//@ residual_norm_bwd_sum warps: grid columns/16; block 1024; registers 32
+extern "C" __global__ void __launch_bounds__(1024)
+    residual_norm_bwd_sum_warps(float* dw, int accumulate_dw, float* db, int accumulate_db, const float* partial, int parts,
+                       int C) {
+    sum_columns(partial, parts, 2 * C, [&](int column, float sum) {
+        if (column < C && dw) store_gradient(dw + column, sum, accumulate_dw);
+        if (column >= C && db) store_gradient(db + column - C, sum, accumulate_db);
+    });
 }
 
 // dpositions (period) sums dz_pos (N) over the images of a batch, in order.
