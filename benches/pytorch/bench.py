@@ -6,8 +6,9 @@
 
 inference: ResNet-101, one 800 x 1066 image with one caption, eval mode. step: two 480 x 640 images with 5 and 3
 boxes in turn, dropout on; forward, set loss, backward, clip, AdamW, EMA. `--shape` changes number, height and width of
-the images. In f32 unless `--autocast` says otherwise; on a GPU f32 products are those of TF32. One untimed run (two when
-compiled; ten on a GPU, in which float16's scale settles) comes first.
+the images, `--tokens` the length of a step's captions (of every other one; the rest are two shorter). In f32 unless
+`--autocast` says otherwise; on a GPU f32 products are those of TF32. One untimed run (two when compiled; ten on a GPU, in
+which float16's scale settles) comes first.
 Prints one JSON object; progress goes to stderr. Needs an idle machine: OpenMP threads that wait for a busy core
 multiply every time. `pip install -r requirements.txt` installs what it imports.
 """
@@ -116,7 +117,7 @@ def inference_run(args: argparse.Namespace, model: MDETR) -> Callable[[Laps | Cu
 def step_run(args: argparse.Namespace, model: MDETR) -> Callable[[Laps | CudaLaps], None]:
     images, *size = args.shape or (2, 480, 640)
     of_image = lambda *values: [values[i % len(values)] for i in range(images)]
-    model, batch = prepared(args, model.train(), random_batch(size, of_image(20, 18)))
+    model, batch = prepared(args, model.train(), random_batch(size, of_image(args.tokens, args.tokens - 2)))
     targets = random_targets(of_image(5, 3))
     targets = Targets([boxes.to(args.device) for boxes in targets.boxes], targets.positive_map.to(args.device))
     trainer = Trainer(model, AUTOCAST[args.autocast])
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     parser.add_argument("--channels-last", action="store_true", help="NHWC images and convolution weights")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--tokens", type=int, default=20, help="of a step's longer captions")
     parser.add_argument("--autocast", choices=("bf16", "fp16"))
     parser.add_argument("--shape", type=int, nargs=3, metavar=("IMAGES", "HEIGHT", "WIDTH"))
     args = parser.parse_args()

@@ -222,13 +222,6 @@ impl Cuda {
         }
     }
 
-    /// Whether a declared kernel has been launched in this process.
-    pub fn has_launched(&self, source: &KernelSource, declared: &Declaration) -> bool {
-        let modules = lock(&self.modules);
-        let mut of_source = modules.loaded.iter().filter(|((name, _), _)| *name == source.name);
-        of_source.any(|(_, module)| module.functions.contains_key(&declared.kernel()))
-    }
-
     fn launch_function(&self, function: sys::CUfunction, declared: &Declaration, blocks: [usize; 3], args: &[Arg]) {
         let [x, y, z] = blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         let mut pointers: Vec<*mut c_void> =

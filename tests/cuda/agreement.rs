@@ -17,7 +17,7 @@ struct Allowed {
 
 fn agrees(ordinal: usize, precision: Precision, loss_scale: f64, allowed: Allowed) {
     let cuda = Cuda::open(ordinal, Alloc::Each).unwrap();
-    let case = RecordedCase::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/tiny/base").as_ref()).unwrap();
+    let case = RecordedCase::read(&super::goldens::golden("tiny/base")).unwrap();
     let mut model = Mdetr::new(&case.model, 0).unwrap();
     recipe::fill(&mut model.parameters);
     let criterion = Criterion::new(&case.criterion);

@@ -2,6 +2,8 @@
 //! host that waits for nothing. With `MDETR_GPU` set to a number, on that GPU instead.
 
 mod agreement;
+#[path = "../common/goldens.rs"]
+mod goldens;
 mod micro;
 mod program;
 mod steps;
@@ -27,6 +29,11 @@ fn simulated(name: &str, body: impl FnOnce()) -> Option<Report> {
         print!("{}", report.stdout);
     }
     report
+}
+
+/// Whether this is a real GPU.
+fn is_real() -> bool {
+    std::env::var_os(GPU).is_some()
 }
 
 /// The same, on a real GPU where one is named.

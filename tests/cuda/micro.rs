@@ -14,13 +14,7 @@ use mdetr_train::optimizer::Optimizer;
 use mdetr_train::schedule::Rates;
 
 /// Every kind of layer that detection has: a RoBERTa, attention of two widths, dropout, auxiliary losses, an average.
-const CONFIG: &str = r#"{
-    "backbone": "conv5", "hidden_dim": 64, "nheads": 2, "enc_layers": 1, "dec_layers": 2, "dim_feedforward": 32,
-    "num_queries": 6, "dropout": 0.1, "seed": 5, "clip_max_norm": 0.5, "ema": true, "ema_decay": 0.9,
-    "contrastive_loss_hdim": 16,
-    "text_config": {"vocab_size": 30, "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1,
-        "intermediate_size": 32, "max_position_embeddings": 24}
-}"#;
+const CONFIG: &str = include_str!("micro.json");
 
 const RATES: Rates = Rates { base: 1e-3, backbone: 1e-3, text_encoder: 5e-4 };
 

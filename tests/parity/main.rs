@@ -1,6 +1,8 @@
 //! The model against recorded runs of the published code: weights by recipe, activations, losses, matching, gradients,
 //! and training steps. `tests/goldens/README.md` describes the records.
 
+#[path = "../common/goldens.rs"]
+mod goldens;
 mod records;
 
 use std::path::PathBuf;
@@ -13,8 +15,9 @@ use mdetr_train::optimizer::Optimizer;
 use mdetr_train::schedule::{Kind, Rates, Schedule};
 use safetensors::SafeTensors;
 
+use goldens::golden;
 use records::{
-    floats, golden, impose_published_fallback, json, recorded, recorded_positions, valid_in_grid, valid_in_sequence,
+    floats, impose_published_fallback, json, recorded, recorded_positions, valid_in_grid, valid_in_sequence,
 };
 
 struct Golden {

@@ -1,6 +1,6 @@
 //! Reading the records.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mdetr_kernels::{Device, Tensor};
 use mdetr_train::data::Tokenizer;
@@ -9,12 +9,7 @@ use mdetr_train::dump::RecordedCase;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// A file or folder of the goldens: of the package that the environment names (cargo does), for a program that was built
-/// somewhere else.
-pub fn golden(name: &str) -> PathBuf {
-    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&package).join("tests/goldens").join(name)
-}
+use super::goldens::golden;
 
 /// A JSON file.
 pub fn json(path: &Path) -> Value {

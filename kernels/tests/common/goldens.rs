@@ -6,9 +6,11 @@ use mdetr_kernels::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// A file of `tests/goldens`.
+/// A file of `tests/goldens`, beside the package that the environment names (cargo does), for a program that was built
+/// somewhere else.
 pub fn golden_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens").join(name)
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).join("../tests/goldens").join(name)
 }
 
 /// Recorded tensors, as f64.

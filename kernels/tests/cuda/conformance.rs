@@ -246,10 +246,6 @@ fn op_conforms(name: &str, cuda: &'static Cuda) {
     }
     cases.iter().for_each(|case| dtypes(case).iter().for_each(|&dtype| works_unaligned(case, cuda, dtype)));
     (0..DRAWS).for_each(|seed| slope_agrees(&drawn(op, seed), cuda));
-    let kernels = op.kernels.iter().flat_map(|source| source.declarations().iter().map(move |d| (source, d)));
-    for (source, declared) in kernels.filter(|(_, declared)| !declared.is_library()) {
-        assert!(cuda.has_launched(source, declared), "no case launches {} of {}.cu", declared.kernel(), source.name);
-    }
 }
 
 /// A variant that a launch passes over in silence is not tested.
