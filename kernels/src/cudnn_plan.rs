@@ -33,6 +33,7 @@ pub(crate) struct Algorithm {
 }
 
 /// A descriptor of the library, and what destroys it.
+// SAFETY: the function is the library's for this type; only `drop` calls it, once.
 struct Descriptor<T: Copy>(T, unsafe fn(T) -> sys::cudnnStatus_t);
 
 impl<T: Copy> Drop for Descriptor<T> {
