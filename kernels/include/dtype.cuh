@@ -53,6 +53,15 @@ template <class T> __device__ inline void load_vector(float (&to)[VECTOR<T>], co
     for (int i = 0; i < VECTOR<T>; i++) to[i] = to_float(values[i]);
 }
 
+// N floats, 16 bytes at a time. x is 16-byte aligned.
+template <int N> __device__ inline void load_floats(float (&to)[N], const float* x) {
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+        float4 four = *reinterpret_cast<const float4*>(x + i);
+        to[i] = four.x, to[i + 1] = four.y, to[i + 2] = four.z, to[i + 3] = four.w;
+    }
+}
+
 // Rounds floats into 16 bytes of y. y is 16-byte aligned.
 template <class T> __device__ inline void store_vector(T* y, const float (&from)[VECTOR<T>]) {
     alignas(16) T values[VECTOR<T>];

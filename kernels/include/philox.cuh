@@ -7,8 +7,13 @@ struct Philox {
     const unsigned long long* base;
 };
 
+// The same stream without a base, for kernels that draw in a loop: memory is read once.
+__device__ inline Philox counted_from_zero(const Philox& philox) {
+    return {philox.seed, philox.stream + (philox.base ? *philox.base : 0), nullptr};
+}
+
 __device__ inline uint4 philox_block(const Philox& philox, unsigned long long index) {
-    unsigned long long stream = philox.stream + (philox.base ? *philox.base : 0);
+    unsigned long long stream = counted_from_zero(philox).stream;
     uint4 c = {static_cast<unsigned>(index), static_cast<unsigned>(index >> 32), static_cast<unsigned>(stream),
                static_cast<unsigned>(stream >> 32)};
     unsigned k0 = static_cast<unsigned>(philox.seed), k1 = static_cast<unsigned>(philox.seed >> 32);

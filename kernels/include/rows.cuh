@@ -27,16 +27,9 @@ template <class T> struct Columns {
 
     // Of a row of floats, aligned as well where `vectors` says so.
     __device__ void load_floats(float (&v)[V], const float* row) const {
-        if (vectors && first < C) {
+        if (vectors && first < C) return ::load_floats(v, row + first);
 #pragma unroll
-            for (int j = 0; j < V; j += 4) {
-                float4 four = *reinterpret_cast<const float4*>(row + first + j);
-                v[j] = four.x, v[j + 1] = four.y, v[j + 2] = four.z, v[j + 3] = four.w;
-            }
-        } else {
-#pragma unroll
-            for (int j = 0; j < V; j++) v[j] = column(j) < C ? row[column(j)] : 0.0f;
-        }
+        for (int j = 0; j < V; j++) v[j] = column(j) < C ? row[column(j)] : 0.0f;
     }
 
     // As a gradient: written, or added to.

@@ -17,7 +17,10 @@ use crate::{DType, Device, Tensor};
 const MAX_WORKSPACE: usize = 32 << 20;
 
 /// Beyond so many plans all are forgotten: batches of ever new sizes must not fill the host's memory.
-const MAX_PLANS: usize = 4096;
+pub(crate) const MAX_PLANS: usize = 4096;
+
+/// How parts of a sum may meet: in f32. The library's other ways round them to D's type.
+const REDUCTIONS: u32 = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
 
 /// What the library assumes of addresses at best.
 const MAX_ALIGNMENT: u64 = 256;
@@ -158,6 +161,7 @@ impl Plan {
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &a)?;
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &d)?;
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d)?;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &REDUCTIONS)?;
         // SAFETY: handle, descriptors and preference are alive.
         let best = unsafe {
             result::get_matmul_algo_heuristic(

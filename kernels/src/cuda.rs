@@ -231,9 +231,13 @@ impl Cuda {
         lock(&self.allocator).usage
     }
 
-    /// Gives back what is kept for later steps: the places of batches, unused memory of the arena.
+    /// Waits for the device, and gives back what is kept for later steps: the places of batches, unused memory of the arena.
     pub fn release(&self) {
         self.bind();
+        // A batch that no step received may still be on its way.
+        for stream in [&self.copy, &self.compute] {
+            self.remember(stream.synchronize(), || "waiting for the device".into());
+        }
         *lock(&self.places) = Places::default();
         let trimmed = lock(&self.allocator).trim(self.stream());
         self.remember(trimmed, || "freeing device memory".into());

@@ -3,7 +3,7 @@
 //! Memory is handed out and taken back in the order of the host, and used in the order of the compute stream, which is the
 //! same: what is freed may be handed out again at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use cudarc::driver::{result, sys};
@@ -67,18 +67,51 @@ const ALIGNMENT: usize = 256;
 /// The least that the arena asks of the driver.
 const CHUNK: usize = 8 << 20;
 
+/// Pieces of memory, found by their addresses and by their sizes.
+#[derive(Default)]
+struct Pieces {
+    sizes: BTreeMap<u64, usize>,
+    by_size: BTreeSet<(usize, u64)>,
+}
+
+impl Pieces {
+    fn insert(&mut self, address: u64, size: usize) {
+        self.sizes.insert(address, size);
+        self.by_size.insert((size, address));
+    }
+
+    /// Takes a piece out, and tells its size.
+    fn remove(&mut self, address: u64) -> Option<usize> {
+        let size = self.sizes.remove(&address)?;
+        self.by_size.remove(&(size, address));
+        Some(size)
+    }
+
+    /// Takes out the smallest piece that is large enough: its address and size.
+    fn take(&mut self, bytes: usize) -> Option<(u64, usize)> {
+        let &(size, address) = self.by_size.range((bytes, 0)..).next()?;
+        self.remove(address);
+        Some((address, size))
+    }
+
+    /// The last piece before an address, and its size.
+    fn before(&self, address: u64) -> Option<(u64, usize)> {
+        self.sizes.range(..address).next_back().map(|(&address, &size)| (address, size))
+    }
+}
+
 pub(crate) struct Allocator {
     kind: Alloc,
     pub(crate) usage: Usage,
-    /// The arena's free pieces: address to size. Neighbours of one allocation are merged.
-    free: BTreeMap<u64, usize>,
+    /// The arena's free pieces. Neighbours of one allocation are merged.
+    free: Pieces,
     /// The driver's allocations: address to size.
     chunks: BTreeMap<u64, usize>,
 }
 
 impl Allocator {
     pub(crate) fn new(kind: Alloc) -> Self {
-        Allocator { kind, usage: Usage::default(), free: BTreeMap::new(), chunks: BTreeMap::new() }
+        Allocator { kind, usage: Usage::default(), free: Pieces::default(), chunks: BTreeMap::new() }
     }
 
     /// The address of `bytes` bytes.
@@ -128,9 +161,9 @@ impl Allocator {
     /// Gives back to the driver what is free of the arena.
     pub(crate) fn trim(&mut self, stream: sys::CUstream) -> Result<(), result::DriverError> {
         let unused: Vec<(u64, usize)> =
-            self.chunks.iter().map(|(&a, &n)| (a, n)).filter(|(a, n)| self.free.get(a) == Some(n)).collect();
+            self.chunks.iter().map(|(&a, &n)| (a, n)).filter(|(a, n)| self.free.sizes.get(a) == Some(n)).collect();
         for (address, bytes) in unused {
-            self.free.remove(&address);
+            self.free.remove(address);
             self.chunks.remove(&address);
             self.release(address, bytes, stream)?;
         }
@@ -146,42 +179,47 @@ impl Allocator {
 
     /// The smallest free piece that is large enough, or a new chunk's beginning.
     fn piece(&mut self, bytes: usize, stream: sys::CUstream) -> Result<u64, result::DriverError> {
-        let fits = self.free.iter().filter(|(_, n)| **n >= bytes);
-        let best = fits.min_by_key(|(_, n)| **n).map(|(&address, &size)| (address, size));
-        let (address, size) = match best {
+        let (address, size) = match self.free.take(bytes) {
             Some(piece) => piece,
-            None => {
-                // The arena grows by an eighth at least, so that its growth ends soon.
-                let size = bytes.max(CHUNK).max(self.usage.reserved / 8).next_multiple_of(ALIGNMENT);
-                // If that is more than there is, what is needed may fit still.
-                let (address, size) = match self.reserve(size, stream) {
-                    Ok(address) => (address, size),
-                    Err(_) => (self.reserve(bytes, stream)?, bytes),
-                };
-                self.chunks.insert(address, size);
-                (address, size)
-            }
+            None => self.chunk(bytes, stream)?,
         };
-        self.free.remove(&address);
         if size > bytes {
             self.free.insert(address + bytes as u64, size - bytes);
         }
         Ok(address)
     }
 
+    /// A new chunk of at least so many bytes: its address and size.
+    fn chunk(&mut self, bytes: usize, stream: sys::CUstream) -> Result<(u64, usize), result::DriverError> {
+        // The arena grows by an eighth at least, so that its growth ends soon.
+        let size = bytes.max(CHUNK).max(self.usage.reserved / 8).next_multiple_of(ALIGNMENT);
+        let (address, size) = match self.reserve(size, stream) {
+            Ok(address) => (address, size),
+            // If that is more than there is, what is needed may fit still, where chunks that are too small for it lie unused.
+            Err(_) => {
+                self.trim(stream)?;
+                // SAFETY: the stream is alive. The driver has the memory back when what was enqueued is done.
+                unsafe { result::stream::synchronize(stream) }?;
+                (self.reserve(bytes, stream)?, bytes)
+            }
+        };
+        self.chunks.insert(address, size);
+        Ok((address, size))
+    }
+
     fn put_back(&mut self, address: u64, bytes: usize) {
         let (mut start, mut size) = (address, bytes);
         // Chunks that happen to touch stay apart: a piece across both could not be given back.
-        if let Some((&before, &n)) = self.free.range(..address).next_back()
+        if let Some((before, n)) = self.free.before(address)
             && before + n as u64 == address
             && !self.chunks.contains_key(&address)
         {
-            self.free.remove(&before);
+            self.free.remove(before);
             (start, size) = (before, n + size);
         }
         let end = address + bytes as u64;
         if !self.chunks.contains_key(&end)
-            && let Some(n) = self.free.remove(&end)
+            && let Some(n) = self.free.remove(end)
         {
             size += n;
         }

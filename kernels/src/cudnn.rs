@@ -1,13 +1,14 @@
 //! cuDNN: convolutions in NHWC by the calls of its legacy interface, on the compute stream.
 //!
-//! A [`Plan`] (descriptors, algorithms) is made once for each convolution and pass, and kept. What the library refuses is
-//! told to the caller, who has a kernel of his own.
+//! A [`Plan`] (descriptors, algorithms) is made once for each convolution and pass, and kept, up to a number of them. What
+//! the library refuses is told to the caller, who has a kernel of his own.
 
 use std::collections::HashMap;
 
 use cudarc::cudnn::result::{self, CudnnError};
 use cudarc::cudnn::sys;
 
+use crate::cublas_lt::MAX_PLANS;
 use crate::cuda::{Cuda, lock};
 use crate::cudnn_plan::Plan;
 use crate::{DType, Device, Tensor};
@@ -75,6 +76,9 @@ impl Call {
     }
 }
 
+/// The first version whose status codes are those of [`is_refusal`].
+const OLDEST: usize = 90_000;
+
 /// The open library of a device.
 pub(crate) struct Cudnn {
     handle: sys::cudnnHandle_t,
@@ -123,6 +127,9 @@ impl Cuda {
         };
         let failed = |error| format!("{:?} of {convolution:?}: {}", call.pass(), text(error));
         let key = (*convolution, call.pass(), self.allows_tf32());
+        if plans.len() == MAX_PLANS && !plans.contains_key(&key) {
+            plans.clear();
+        }
         let plan = match plans.entry(key) {
             std::collections::hash_map::Entry::Occupied(plan) => plan.into_mut(),
             std::collections::hash_map::Entry::Vacant(place) => {
@@ -133,6 +140,9 @@ impl Cuda {
             let bytes = algorithm.workspace;
             let workspace = (bytes > 0).then(|| Tensor::empty(&[bytes.div_ceil(4)], DType::I32, Device::Cuda(self)));
             let address = workspace.as_ref().map_or(0, Tensor::device_address);
+            if self.has_failed() {
+                return Ok(true);
+            }
             match plan.run(*handle, algorithm, call, address) {
                 Err(error) if is_refusal(error) => drop(plan.algorithms.remove(0)),
                 result => return result.map(|()| true).map_err(failed),
@@ -151,6 +161,11 @@ impl Cudnn {
                         the folder of libcudnn.so on LD_LIBRARY_PATH"
                     .into(),
             );
+        }
+        // SAFETY: the library is there.
+        let version = unsafe { sys::cudnnGetVersion() };
+        if version < OLDEST {
+            return Err(format!("cuDNN's version is {version}, {OLDEST} (9.0) or newer is needed: update it"));
         }
         let handle = result::create_handle().map_err(text)?;
         // SAFETY: both are alive; the stream lives as long as the device.

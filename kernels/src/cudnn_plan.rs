@@ -12,22 +12,35 @@ use sys::cudnnConvolutionFwdAlgo_t as ForwardAlgorithm;
 use crate::DType;
 use crate::cudnn::{Call, Convolution, Pass, is_refusal};
 
-/// Descriptors live as long as the process, as plans do.
+/// Its descriptors go with it.
 pub(crate) struct Plan {
-    x: sys::cudnnTensorDescriptor_t,
-    w: sys::cudnnFilterDescriptor_t,
-    y: sys::cudnnTensorDescriptor_t,
-    bias: sys::cudnnTensorDescriptor_t,
-    convolution: sys::cudnnConvolutionDescriptor_t,
-    activation: sys::cudnnActivationDescriptor_t,
+    x: Descriptor<sys::cudnnTensorDescriptor_t>,
+    w: Descriptor<sys::cudnnFilterDescriptor_t>,
+    y: Descriptor<sys::cudnnTensorDescriptor_t>,
+    bias: Descriptor<sys::cudnnTensorDescriptor_t>,
+    convolution: Descriptor<sys::cudnnConvolutionDescriptor_t>,
+    activation: Descriptor<sys::cudnnActivationDescriptor_t>,
     /// Those that give equal bits for equal operands and have not been refused, as the library's heuristic orders them.
     pub algorithms: Vec<Algorithm>,
 }
 
 pub(crate) struct Algorithm {
     number: Number,
+    /// With which the library lists it: the workspace is for that.
+    math: sys::cudnnMathType_t,
     /// Bytes that it needs.
     pub workspace: usize,
+}
+
+/// A descriptor of the library, and what destroys it.
+// SAFETY: the function is the library's for this type; only `drop` calls it, once.
+struct Descriptor<T: Copy>(T, unsafe fn(T) -> sys::cudnnStatus_t);
+
+impl<T: Copy> Drop for Descriptor<T> {
+    fn drop(&mut self) {
+        // SAFETY: created with it, destroyed once; enqueued work does not use it.
+        let _ = unsafe { (self.1)(self.0) };
+    }
 }
 
 enum Number {
@@ -52,24 +65,37 @@ impl Plan {
         let c = convolution;
         let dtype = data_type(c.dtype);
         let relu = pass == (Pass::Fused { relu: true });
+        let math = match c.dtype {
+            DType::F32 if allows_tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
+            DType::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
+            _ => sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
+        };
         let mut plan = Plan {
             x: tensor(dtype, c.x)?,
             w: filter(dtype, c.w)?,
             y: tensor(dtype, c.y)?,
             bias: tensor(dtype, [1, 1, 1, c.w[0]])?,
-            convolution: geometry(c, allows_tf32)?,
+            convolution: geometry(c, math)?,
             activation: activation(relu)?,
             algorithms: Vec::new(),
         };
-        plan.algorithms = match plan.find(handle, pass) {
+        plan.algorithms = match plan.find(handle, pass, math) {
             Err(error) if is_refusal(error) => Vec::new(),
             found => found?,
         };
         Ok(plan)
     }
 
-    fn find(&self, handle: sys::cudnnHandle_t, pass: Pass) -> Result<Vec<Algorithm>, CudnnError> {
-        let Plan { x, w, y, convolution, .. } = *self;
+    /// The algorithms of a pass, if `math` is asked for.
+    fn find(
+        &self,
+        handle: sys::cudnnHandle_t,
+        pass: Pass,
+        math: sys::cudnnMathType_t,
+    ) -> Result<Vec<Algorithm>, CudnnError> {
+        let (x, w, y, convolution) = (self.x.0, self.w.0, self.y.0, self.convolution.0);
+        // Only FMA forbids TF32.
+        let allowed = |listed| if math == sys::cudnnMathType_t::CUDNN_FMA_MATH { math } else { listed };
         macro_rules! listed {
             ($list:ident($first:expr, $second:expr, $third:expr), $kind:ident) => {{
                 let mut results = Vec::with_capacity(MOST_ALGORITHMS);
@@ -87,7 +113,13 @@ impl Plan {
                         && memory <= MOST_WORKSPACE
                 };
                 let found = results.iter().filter(|r| works(r.status, r.determinism, r.memory));
-                found.map(|r| Algorithm { number: Number::$kind(r.algo), workspace: r.memory }).collect()
+                found
+                    .map(|r| Algorithm {
+                        number: Number::$kind(r.algo),
+                        math: allowed(r.mathType),
+                        workspace: r.memory,
+                    })
+                    .collect()
             }};
         }
         let mut algorithms: Vec<Algorithm> = match pass {
@@ -111,18 +143,20 @@ impl Plan {
         call: &Call,
         workspace: u64,
     ) -> Result<(), CudnnError> {
-        let conv = self.convolution;
+        let [x_shape, y_shape, bias_shape] = [self.x.0, self.y.0, self.bias.0];
+        let (w_shape, conv) = (self.w.0, self.convolution.0);
         let (one, zero) = (from_ref(&1.0f32).cast::<c_void>(), from_ref(&0.0f32).cast::<c_void>());
         let factor = |there: bool| if there { one } else { zero };
         let (space, bytes) = (output(workspace), algorithm.workspace);
         // SAFETY: handle and descriptors are alive, and say what lies at the addresses; the caller keeps these alive until
         // what is enqueued later.
         unsafe {
+            result::set_convolution_math_type(conv, algorithm.math)?;
             match (*call, &algorithm.number) {
                 (Call::Forward { y, x, w }, &Number::Forward(number)) => {
                     let (x, w, y) = (input(x), input(w), output(y));
                     result::convolution_forward(
-                        handle, one, self.x, x, self.w, w, conv, number, space, bytes, zero, self.y, y,
+                        handle, one, x_shape, x, w_shape, w, conv, number, space, bytes, zero, y_shape, y,
                     )
                 }
                 (Call::Fused { y, x, w, bias, residual, .. }, &Number::Forward(number)) => {
@@ -132,21 +166,21 @@ impl Plan {
                     result::convolution_bias_activation_forward(
                         handle,
                         one,
-                        self.x,
+                        x_shape,
                         x,
-                        self.w,
+                        w_shape,
                         w,
                         conv,
                         number,
                         space,
                         bytes,
                         added,
-                        self.y,
+                        y_shape,
                         z,
-                        self.bias,
+                        bias_shape,
                         bias,
-                        self.activation,
-                        self.y,
+                        self.activation.0,
+                        y_shape,
                         output(y),
                     )
                 }
@@ -155,16 +189,16 @@ impl Plan {
                     result::convolution_backward_data(
                         handle,
                         one,
-                        self.w,
+                        w_shape,
                         w,
-                        self.y,
+                        y_shape,
                         dy,
                         conv,
                         number,
                         space,
                         bytes,
                         kept,
-                        self.x,
+                        x_shape,
                         output(dx),
                     )
                 }
@@ -173,16 +207,16 @@ impl Plan {
                     result::convolution_backward_filter(
                         handle,
                         one,
-                        self.x,
+                        x_shape,
                         x,
-                        self.y,
+                        y_shape,
                         dy,
                         conv,
                         number,
                         space,
                         bytes,
                         kept,
-                        self.w,
+                        w_shape,
                         output(dw),
                     )
                 }
@@ -216,48 +250,60 @@ fn channels_second([n, h, w, c]: [usize; 4]) -> [c_int; 4] {
     [n, c, h, w].map(|size| c_int::try_from(size).expect("a size of a convolution fits an int"))
 }
 
-fn tensor(dtype: sys::cudnnDataType_t, sizes: [usize; 4]) -> Result<sys::cudnnTensorDescriptor_t, CudnnError> {
-    let descriptor = result::create_tensor_descriptor()?;
+fn tensor(
+    dtype: sys::cudnnDataType_t,
+    sizes: [usize; 4],
+) -> Result<Descriptor<sys::cudnnTensorDescriptor_t>, CudnnError> {
+    let descriptor = Descriptor(result::create_tensor_descriptor()?, sys::cudnnDestroyTensorDescriptor);
     // SAFETY: just created.
-    unsafe { result::set_tensor4d_descriptor(descriptor, LAYOUT, dtype, channels_second(sizes)) }?;
+    unsafe { result::set_tensor4d_descriptor(descriptor.0, LAYOUT, dtype, channels_second(sizes)) }?;
     Ok(descriptor)
 }
 
-fn filter(dtype: sys::cudnnDataType_t, sizes: [usize; 4]) -> Result<sys::cudnnFilterDescriptor_t, CudnnError> {
-    let descriptor = result::create_filter_descriptor()?;
+fn filter(
+    dtype: sys::cudnnDataType_t,
+    sizes: [usize; 4],
+) -> Result<Descriptor<sys::cudnnFilterDescriptor_t>, CudnnError> {
+    let descriptor = Descriptor(result::create_filter_descriptor()?, sys::cudnnDestroyFilterDescriptor);
     // SAFETY: just created.
-    unsafe { result::set_filter4d_descriptor(descriptor, dtype, LAYOUT, channels_second(sizes)) }?;
+    unsafe { result::set_filter4d_descriptor(descriptor.0, dtype, LAYOUT, channels_second(sizes)) }?;
     Ok(descriptor)
 }
 
 /// Sums are in f32 for all dtypes.
-fn geometry(c: &Convolution, allows_tf32: bool) -> Result<sys::cudnnConvolutionDescriptor_t, CudnnError> {
+fn geometry(
+    c: &Convolution,
+    math: sys::cudnnMathType_t,
+) -> Result<Descriptor<sys::cudnnConvolutionDescriptor_t>, CudnnError> {
     let [stride, padding, dilation] = [c.stride, c.padding, c.dilation].map(|v| v as c_int);
     let (mode, sums) = (sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION, data_type(DType::F32));
-    let math = match c.dtype {
-        DType::F32 if allows_tf32 => sys::cudnnMathType_t::CUDNN_DEFAULT_MATH,
-        DType::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
-        _ => sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
-    };
-    let descriptor = result::create_convolution_descriptor()?;
+    let descriptor = Descriptor(result::create_convolution_descriptor()?, sys::cudnnDestroyConvolutionDescriptor);
     // SAFETY: just created.
     unsafe {
         result::set_convolution2d_descriptor(
-            descriptor, padding, padding, stride, stride, dilation, dilation, mode, sums,
+            descriptor.0,
+            padding,
+            padding,
+            stride,
+            stride,
+            dilation,
+            dilation,
+            mode,
+            sums,
         )?;
-        result::set_convolution_math_type(descriptor, math)?;
+        result::set_convolution_math_type(descriptor.0, math)?;
     }
     Ok(descriptor)
 }
 
-fn activation(relu: bool) -> Result<sys::cudnnActivationDescriptor_t, CudnnError> {
+fn activation(relu: bool) -> Result<Descriptor<sys::cudnnActivationDescriptor_t>, CudnnError> {
     let mode = match relu {
         true => sys::cudnnActivationMode_t::CUDNN_ACTIVATION_RELU,
         false => sys::cudnnActivationMode_t::CUDNN_ACTIVATION_IDENTITY,
     };
     let nan = sys::cudnnNanPropagation_t::CUDNN_NOT_PROPAGATE_NAN;
-    let descriptor = result::create_activation_descriptor()?;
+    let descriptor = Descriptor(result::create_activation_descriptor()?, sys::cudnnDestroyActivationDescriptor);
     // SAFETY: just created.
-    unsafe { result::set_activation_descriptor(descriptor, mode, nan, 0.0) }?;
+    unsafe { result::set_activation_descriptor(descriptor.0, mode, nan, 0.0) }?;
     Ok(descriptor)
 }

@@ -29,6 +29,9 @@ pub struct KernelSource {
     pub specializations: &'static [&'static [&'static str]],
 }
 
+/// The specializations of a file that computes in f32 alone.
+pub const ONLY_F32: &[&[&str]] = &[&["-DELEMENT_T=float"]];
+
 /// The `.cu` file of that name beside this Rust file.
 #[macro_export]
 macro_rules! kernel_source {

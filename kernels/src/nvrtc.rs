@@ -40,7 +40,7 @@ pub fn compile(source: &KernelSource, defines: &[String], capability: u32) -> Re
         "NVRTC is missing: CUDA kernels are compiled when they are first used. Install the CUDA toolkit or the \
          nvidia-cuda-nvrtc-cu12 wheel, and put the folder of libnvrtc.so on LD_LIBRARY_PATH"
     );
-    let capability = capability.min(newest_capability()?);
+    let capability = newest_capability(capability)?;
     let mut options = vec![
         format!("--gpu-architecture=compute_{capability}"),
         "--std=c++17".to_string(),
@@ -98,14 +98,18 @@ fn version() -> Result<(i32, i32)> {
     Ok((major, minor))
 }
 
-fn newest_capability() -> Result<u32> {
+/// The newest capability that NVRTC compiles for and a GPU of `capability` runs.
+fn newest_capability(capability: u32) -> Result<u32> {
     let mut count = 0;
     // SAFETY: writes the length of the list.
     unsafe { sys::nvrtcGetNumSupportedArchs(&mut count) }.result().context("NVRTC lists no architectures")?;
     let mut list = vec![0i32; usize::try_from(count)?];
     // SAFETY: the list has the length that NVRTC asked for.
     unsafe { sys::nvrtcGetSupportedArchs(list.as_mut_ptr()) }.result().context("NVRTC lists no architectures")?;
-    Ok(list.into_iter().max().unwrap_or(90).try_into()?)
+    let known = list.into_iter().filter_map(|known| u32::try_from(known).ok());
+    known.filter(|&known| known <= capability).max().with_context(|| {
+        format!("NVRTC compiles for no GPU as old as this one, of compute capability {capability}: use an older one")
+    })
 }
 
 struct Program(sys::nvrtcProgram);

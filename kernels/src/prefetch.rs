@@ -36,7 +36,8 @@ pub struct Prefetched {
 
 /// Numbers on their way from the GPU.
 pub struct ReadBack {
-    pinned: Pinned,
+    /// `None` once they were read.
+    pinned: Option<Pinned>,
     len: usize,
     done: CudaEvent,
 }
@@ -134,17 +135,27 @@ impl Cuda {
         let copied = unsafe { result::memcpy_dtoh_async(to, address, self.stream()) };
         self.remember(copied, || format!("downloading {bytes} bytes"))?;
         let done = self.remember(self.compute().record_event(None), || "marking a download's end".into())?;
-        Some(ReadBack { pinned, len: t.len(), done })
+        Some(ReadBack { pinned: Some(pinned), len: t.len(), done })
     }
 
     /// The numbers; waits for them unless they are there. `None` after a failure.
-    pub fn wait_for(&self, read_back: ReadBack) -> Option<Vec<f32>> {
+    pub fn wait_for(&self, mut read_back: ReadBack) -> Option<Vec<f32>> {
         self.bind();
         if !read_back.done.is_complete() {
             self.remember(read_back.done.synchronize(), || "waiting for a step's results".into())?;
         }
-        let numbers = bytemuck::pod_collect_to_vec(&read_back.pinned.bytes()[..4 * read_back.len]);
-        lock(&self.read_backs).push(read_back.pinned);
+        let pinned = read_back.pinned.take()?;
+        let numbers = bytemuck::pod_collect_to_vec(&pinned.bytes()[..4 * read_back.len]);
+        lock(&self.read_backs).push(pinned);
         Some(numbers)
+    }
+}
+
+impl Drop for ReadBack {
+    fn drop(&mut self) {
+        if self.pinned.is_some() {
+            // Nobody reads them, but the device writes them. A failure shows elsewhere.
+            let _ = self.done.synchronize();
+        }
     }
 }

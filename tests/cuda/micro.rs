@@ -1,5 +1,6 @@
 //! A model of half a million parameters, of which the backbone has 333,000, and batches for it.
 
+use anyhow::Result;
 use mdetr_kernels::philox::Philox;
 use mdetr_kernels::{DType, Device, Precision, Tensor};
 use mdetr_model::batch::Text;
@@ -65,14 +66,14 @@ pub fn batch(step: u64) -> Collated {
 
 /// What a few steps leave.
 pub struct Trained {
-    /// Of every step.
-    pub reports: Vec<StepReport>,
-    /// The bits of every parameter and average.
+    /// Of every step, or what went wrong.
+    pub reports: Result<Vec<StepReport>>,
+    /// Every parameter and average.
     pub state: Vec<Vec<f64>>,
 }
 
-/// Trains a new model for a few steps.
-pub fn train(device: Device, precision: Precision, steps: u64) -> Trained {
+/// Trains a new model on the batches.
+pub fn train(device: Device, precision: Precision, batches: Vec<Collated>) -> Trained {
     let config = config();
     let mut model = Mdetr::new(&config.model, 5).unwrap();
     let size: usize = model.parameters.iter().map(|(_, p)| p.value.len()).sum();
@@ -83,7 +84,7 @@ pub fn train(device: Device, precision: Precision, steps: u64) -> Trained {
     let optimizer = Optimizer::new(&model.parameters, precision, t.weight_decay, t.clip_max_norm, Some(t.ema_decay));
     let mut trainer = Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, profile: None };
     let criterion = Criterion::new(&config.criterion);
-    let reports = trainer.train(&criterion, (0..steps).map(|step| Ok(batch(step))), |_| RATES).unwrap();
+    let reports = trainer.train(&criterion, batches.into_iter().map(Ok), |_| RATES);
     let values = |t: &Tensor| t.to_device(Device::Cpu).to_dtype(DType::F64).to_f64_vec();
     let averages = trainer.optimizer.ema().unwrap().iter().map(values).collect::<Vec<_>>();
     let state = trainer.model.parameters.iter().map(|(_, p)| values(&p.value)).chain(averages).collect();

@@ -2,13 +2,18 @@
 
 use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::cuda_memory::Alloc;
-use mdetr_kernels::{Device, Precision};
+use mdetr_kernels::{Device, Precision, Tensor};
+use mdetr_train::collate::Collated;
 use serde_json::Value;
 
-use super::micro::{Trained, train};
+use super::micro::{Trained, batch, train};
 
-fn on(cuda: &'static Cuda, precision: Precision, steps: u64) -> Trained {
-    let trained = train(Device::Cuda(cuda), precision, steps);
+fn batches(steps: u64) -> Vec<Collated> {
+    (0..steps).map(batch).collect()
+}
+
+fn on(cuda: &'static Cuda, precision: Precision, batches: Vec<Collated>) -> Trained {
+    let trained = train(Device::Cuda(cuda), precision, batches);
     cuda.release();
     cuda.synchronize().unwrap();
     trained
@@ -16,13 +21,13 @@ fn on(cuda: &'static Cuda, precision: Precision, steps: u64) -> Trained {
 
 /// Steps like the CPU's, and the same bits with every kind of memory and again.
 fn repeat(ordinal: usize, precision: Precision, allowed: f64) {
-    let each = on(Cuda::open(ordinal, Alloc::Each).unwrap(), precision, 3);
+    let each = on(Cuda::open(ordinal, Alloc::Each).unwrap(), precision, batches(3));
     let arena = Cuda::open(ordinal, Alloc::Arena).unwrap();
     for _ in 0..2 {
-        assert!(on(arena, precision, 3).state == each.state, "{precision:?}: other bits");
+        assert!(on(arena, precision, batches(3)).state == each.state, "{precision:?}: other bits");
     }
-    let cpu = train(Device::Cpu, precision, 3);
-    for (step, (got, want)) in each.reports.iter().zip(&cpu.reports).enumerate() {
+    let cpu = train(Device::Cpu, precision, batches(3));
+    for (step, (got, want)) in each.reports.unwrap().iter().zip(&cpu.reports.unwrap()).enumerate() {
         let (got, want) = (got.losses[0].1, want.losses[0].1);
         println!("{precision:?}: step {step}: loss {got}, on the CPU {want}");
         assert!((got - want).abs() <= allowed * want, "{precision:?}: step {step}: loss {got}, on the CPU {want}");
@@ -50,7 +55,8 @@ fn calls(name: &str, steps: u64) -> Option<[Value; 3]> {
     if super::is_real() {
         return None;
     }
-    let report = super::simulated(name, || drop(on(Cuda::open(0, Alloc::Arena).unwrap(), Precision::F16, steps)))?;
+    let report =
+        super::simulated(name, || drop(on(Cuda::open(0, Alloc::Arena).unwrap(), Precision::F16, batches(steps))))?;
     Some(["driver_calls", "blocking_calls", "allocations"].map(|key| report.json[key].clone()))
 }
 
@@ -78,4 +84,29 @@ fn a_step_waits_for_nothing() {
     let allocated: u64 = calls.as_object().unwrap().keys().filter(allocating).map(|name| more(name)).sum();
     assert_eq!((allocated, &allocations), (0, &fewer_allocations), "{calls}");
     assert_eq!(blocking, fewer_blocking);
+}
+
+/// A pixel that is no number ends the run at its step, by name, though later steps were under way; none of them, nor the bad
+/// one, has touched a weight.
+fn stops(ordinal: usize, precision: Precision) {
+    let cuda = Cuda::open(ordinal, Alloc::Each).unwrap();
+    let mut bad = batches(5);
+    let images = &bad[1].batch.images;
+    let mut pixels = images.as_slice::<f32>().to_vec();
+    pixels[700] = f32::NAN;
+    bad[1].batch.images = Tensor::from_slice(&pixels, images.shape(), Device::Cpu);
+    let trained = on(cuda, precision, bad);
+    let error = format!("{:#}", trained.reports.unwrap_err());
+    assert!(error.contains("step 1") && error.contains("loss_ce is NaN"), "{error}");
+    assert!(trained.state.iter().flatten().all(|v| v.is_finite()));
+}
+
+#[test]
+fn stop_at_a_bad_one_in_f32() {
+    super::on_gpu("steps::stop_at_a_bad_one_in_f32", |gpu| stops(gpu, Precision::F32));
+}
+
+#[test]
+fn stop_at_a_bad_one_in_f16() {
+    super::on_gpu("steps::stop_at_a_bad_one_in_f16", |gpu| stops(gpu, Precision::F16));
 }

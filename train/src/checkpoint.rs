@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use mdetr_autograd::Parameters;
 use mdetr_kernels::Tensor;
+use mdetr_kernels::cuda::Cuda;
 use mdetr_model::Mdetr;
 use mdetr_model::checkpoint::{load, save, write_synced};
 
@@ -25,6 +26,8 @@ pub fn write(path: &Path, config: &RunConfig, parameters: &Parameters, ema: Opti
     if let Some(ema) = ema {
         save(&new.join(EMA), parameters, ema)?;
     }
+    // A device that failed gave no weights: the earlier checkpoint stays.
+    parameters.device().cuda().map_or(Ok(()), Cuda::check)?;
     write_synced(&new.join(CONFIG), &serde_json::to_vec_pretty(config)?)?;
     sync_folder(&new)?;
     if path.exists() {

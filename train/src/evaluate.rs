@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use mdetr_autograd::{Parameters, Tape};
 use mdetr_kernels::Precision;
+use mdetr_kernels::cuda::Cuda;
 use mdetr_model::Mdetr;
 use mdetr_model::postprocess::{Prediction, postprocess};
 use serde::Serialize;
@@ -92,7 +93,8 @@ pub fn evaluate(
     for (indices, collated) in plan.iter().zip(Loader::new(dataset, &collator, plan.clone(), 0, options.workers)) {
         let collated = collated?;
         let captions: Vec<usize> = indices.iter().map(|&i| options.captions.of(i, dataset)).collect();
-        let (predictions, phrases) = predict(model, parameters, &collated, &captions, dataset, tokenizer, &collator);
+        let Predicted { predictions, phrases } =
+            predict(model, parameters, &collated, &captions, dataset, tokenizer, &collator)?;
         for ((&index, predictions), phrases) in indices.iter().zip(&predictions).zip(&phrases) {
             let (record, annotations) = dataset.record(index);
             coco.add(record.id, detections(predictions));
@@ -155,8 +157,15 @@ fn phrase_texts(record: (&ImageRecord, &[Annotation])) -> Vec<String> {
     eval_phrases(record).iter().map(|spans| spans.iter().map(text).collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// Predictions of a batch whose images come with the captions of the records `captions`, and the token columns of the
-/// phrases in those.
+/// Of the images of a batch.
+struct Predicted {
+    /// Of every query.
+    predictions: Vec<Vec<Prediction>>,
+    /// The token columns of every phrase of the captions.
+    phrases: Vec<Vec<Vec<usize>>>,
+}
+
+/// Predictions of a batch whose images come with the captions of the records `captions`. Errors: the device failed.
 fn predict(
     model: &Mdetr,
     parameters: &Parameters,
@@ -165,18 +174,23 @@ fn predict(
     dataset: &Dataset,
     tokenizer: &Tokenizer,
     collator: &Collator,
-) -> (Vec<Vec<Prediction>>, Vec<Vec<Vec<usize>>>) {
+) -> Result<Predicted> {
     let encodings: Vec<_> = captions.iter().map(|&i| tokenizer.encode(&dataset.record(i).0.caption)).collect();
     let phrases = captions.iter().zip(&encodings).map(|(&i, encoding)| {
         eval_phrases(dataset.record(i)).iter().map(|spans| soft_tokens(encoding, spans)).collect()
     });
     let text = collator.text(&encodings.iter().collect::<Vec<_>>());
+    let cuda = parameters.device().cuda();
+    cuda.into_iter().for_each(Cuda::begin_step);
     let tape = Tape::inference(parameters, parameters.device(), Precision::F32);
     let images = model.network.encode_images(&tape, &collated.batch.images, &collated.batch.image_sizes);
     let outputs = model.network.predict(&images, &model.network.encode_text(&tape, &text), &text);
+    cuda.into_iter().for_each(Cuda::end_step);
     let sizes: Vec<[usize; 2]> =
         collated.records.iter().map(|target| target.orig_size.map(|side| side as usize)).collect();
-    (postprocess(&outputs.last_logits(), &outputs.last_boxes(), &sizes), phrases.collect())
+    let predictions = postprocess(&outputs.last_logits(), &outputs.last_boxes(), &sizes);
+    cuda.map_or(Ok(()), Cuda::check)?;
+    Ok(Predicted { predictions, phrases: phrases.collect() })
 }
 
 fn detections(predictions: &[Prediction]) -> Vec<Detection> {

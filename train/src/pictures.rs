@@ -6,6 +6,7 @@ use anyhow::Result;
 use image::RgbImage;
 use mdetr_autograd::{Parameters, Tape};
 use mdetr_kernels::Precision;
+use mdetr_kernels::cuda::Cuda;
 use mdetr_model::Mdetr;
 use mdetr_model::postprocess::postprocess;
 use serde_json::Value;
@@ -31,6 +32,7 @@ pub fn scenes(
         let outputs = model.forward(&tape, &collated.batch);
         let size = collated.records[0].orig_size.map(|side| side as usize);
         let predictions = postprocess(&outputs.last_logits(), &outputs.last_boxes(), &[size]).remove(0);
+        parameters.device().cuda().map_or(Ok(()), Cuda::check)?;
         let encoding = tokenizer.encode(&record.caption);
         let found = ground(&predictions, &record.caption, &encoding, size, &GroundOptions::default());
         let mut phrases: Vec<Span> =

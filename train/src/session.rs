@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use mdetr_autograd::{Tape, Var};
 use mdetr_kernels::Precision;
+use mdetr_kernels::cuda::Cuda;
 use mdetr_model::batch::Text;
 use mdetr_model::mdetr::{ImageFeatures, TOKEN_COLUMNS};
 use mdetr_model::postprocess::postprocess;
@@ -163,6 +164,7 @@ impl<'t> Grounder<'t> {
         };
         let outputs = network.predict(image, features, text);
         let predictions = postprocess(&outputs.last_logits(), &outputs.last_boxes(), &[*size]).remove(0);
+        self.tape.device().cuda().map_or(Ok(()), Cuda::check)?;
         let mut detections = Vec::new();
         if self.queries.is_empty() {
             detections = ground(&predictions, caption, encoding, *size, &self.options);

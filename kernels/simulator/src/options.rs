@@ -26,6 +26,8 @@ pub struct Options {
     pub approximation: Approximation,
     /// `MDETR_SIM_CC=80|90|100`: the compute capability that the device claims.
     pub compute_capability: u32,
+    /// `MDETR_SIM_MEMORY`: bytes of memory that the device claims.
+    pub memory: u64,
     /// `MDETR_SIM_REPORT=FILE`: where the report goes at exit; `%p` becomes the process id.
     pub report: Option<PathBuf>,
     /// `MDETR_SIM_LIMIT`: instructions that a warp may run in one launch before it counts as endless.
@@ -42,6 +44,7 @@ impl Default for Options {
             races: true,
             approximation: Approximation::Exact,
             compute_capability: 90,
+            memory: 32 << 30,
             report: None,
             limit: 100_000_000,
             patience: Duration::from_secs(300),
@@ -90,6 +93,7 @@ impl Options {
                 Some(text) => return Err(format!("MDETR_SIM_APPROX is {text:?}, expected exact or worst")),
             },
             compute_capability: compute_capability as u32,
+            memory: number("MDETR_SIM_MEMORY", default.memory)?,
             report: variable("MDETR_SIM_REPORT").map(PathBuf::from),
             limit: number("MDETR_SIM_LIMIT", default.limit)?,
             patience: Duration::from_secs(number("MDETR_SIM_PATIENCE", default.patience.as_secs())?),

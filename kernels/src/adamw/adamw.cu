@@ -1,11 +1,13 @@
 // One optimizer step over all parameters: squared norm of the gradients, what follows from it, the update itself.
-// A block takes 4096 elements of one parameter; all parameters of the model are in one launch. Gradients are float, f16 or
-// bf16, times the loss scale; everything is computed in float. Equal inputs give equal bits.
+// A block takes 4096 elements of one parameter, a thread four at a time; all parameters of the model are in one launch.
+// Gradients are float, f16 or bf16, times the loss scale; everything is computed in float. Equal inputs give equal bits.
 
 #include "dtype.cuh"
 #include "reduce.cuh"
 
 constexpr int CHUNK = 4096, THREADS = 256;
+
+enum Type { FLOAT, F16, BF16 };
 
 // A parameter; null where there is no such thing.
 struct Update {
@@ -14,7 +16,7 @@ struct Update {
     float *m, *v, *ema;
     const void* grad;
     int first_block, len;
-    int grad_type, copy_type; // 0 float, 1 f16, 2 bf16
+    int grad_type, copy_type; // Type
     int group, padding;
 };
 
@@ -41,10 +43,51 @@ struct Status {
     float skipped;          // steps so far
 };
 
-__device__ inline float load(const void* x, int type, int i) {
-    if (type == 1) return to_float(static_cast<const f16*>(x)[i]);
-    if (type == 2) return to_float(static_cast<const bf16*>(x)[i]);
-    return static_cast<const float*>(x)[i];
+// Whether elements i .. i + 4 lie before `end`, and can be read at once.
+__device__ inline bool are_vector(const void* x, int type, int i, int end) {
+    return i + 4 <= end && reinterpret_cast<unsigned long long>(x) % (type == FLOAT ? 16 : 8) == 0;
+}
+
+// Elements i .. i + 4 of x, zeros from `end` on. i is a multiple of 4.
+__device__ inline void load(float (&to)[4], const void* x, int type, int i, int end) {
+    bool vector = are_vector(x, type, i, end);
+    if (type == FLOAT) {
+        const float* from = static_cast<const float*>(x) + i;
+        if (vector) return load_vector(to, from);
+#pragma unroll
+        for (int j = 0; j < 4; j++) to[j] = i + j < end ? from[j] : 0.0f;
+    } else {
+        const unsigned short* from = static_cast<const unsigned short*>(x) + i;
+        alignas(8) unsigned short bits[4] = {};
+        if (vector) *reinterpret_cast<uint2*>(bits) = *reinterpret_cast<const uint2*>(from);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (!vector && i + j < end) bits[j] = from[j];
+            to[j] = type == F16 ? to_float(f16{bits[j]}) : to_float(bf16{bits[j]});
+        }
+    }
+}
+
+// The same elements of x, rounded to its type.
+__device__ inline void store(void* x, int type, const float (&from)[4], int i, int end) {
+    bool vector = are_vector(x, type, i, end);
+    if (type == FLOAT) {
+        float* to = static_cast<float*>(x) + i;
+        if (vector) return store_vector(to, from);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (i + j < end) to[j] = from[j];
+        }
+    } else {
+        unsigned short* to = static_cast<unsigned short*>(x) + i;
+        alignas(8) unsigned short bits[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            bits[j] = type == F16 ? from_float<f16>(from[j]).bits : from_float<bf16>(from[j]).bits;
+            if (!vector && i + j < end) to[j] = bits[j];
+        }
+        if (vector) *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(bits);
+    }
 }
 
 // The last update whose first block is not behind `block`.
@@ -65,9 +108,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     float sum = 0.0f;
     if (update.grad) {
         int start = (blockIdx.x - update.first_block) * CHUNK, end = min(update.len, start + CHUNK);
-        for (int i = start + threadIdx.x; i < end; i += THREADS) {
-            float g = load(update.grad, update.grad_type, i);
-            sum += g * g;
+        for (int i = start + threadIdx.x * 4; i < end; i += 4 * THREADS) {
+            float g[4];
+            load(g, update.grad, update.grad_type, i, end);
+#pragma unroll
+            for (int j = 0; j < 4; j++) sum += g[j] * g[j];
         }
     }
     // A thread's 16 squares are summed in float, threads and blocks in double.
@@ -135,19 +180,29 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     int start = (blockIdx.x - update.first_block) * CHUNK, end = min(update.len, start + CHUNK);
     float lr = rates[update.group], factor = state->factor;
     float2 correction = update.grad ? corrections[at] : float2{1.0f, 1.0f};
-    for (int i = start + threadIdx.x; i < end; i += THREADS) {
-        float value = update.value[i];
+    for (int i = start + threadIdx.x * 4; i < end; i += 4 * THREADS) {
+        float value[4], m[4], v[4], ema[4], g[4];
+        load(value, update.value, FLOAT, i, end);
+        if (update.ema) load(ema, update.ema, FLOAT, i, end);
         if (update.grad) {
-            float g = load(update.grad, update.grad_type, i) * factor;
-            float m = options.beta1 * update.m[i] + (1.0f - options.beta1) * g;
-            float v = options.beta2 * update.v[i] + (1.0f - options.beta2) * g * g;
-            update.m[i] = m, update.v[i] = v;
-            value = value * (1.0f - lr * options.weight_decay) -
-                    lr * (m / correction.x) / (sqrtf(v / correction.y) + options.eps);
-            update.value[i] = value;
-            if (update.copy_type == 1) static_cast<f16*>(update.copy)[i] = from_float<f16>(value);
-            if (update.copy_type == 2) static_cast<bf16*>(update.copy)[i] = from_float<bf16>(value);
+            load(m, update.m, FLOAT, i, end), load(v, update.v, FLOAT, i, end);
+            load(g, update.grad, update.grad_type, i, end); // the last, since it is converted when it is there
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                g[j] *= factor;
+                m[j] = options.beta1 * m[j] + (1.0f - options.beta1) * g[j];
+                v[j] = options.beta2 * v[j] + (1.0f - options.beta2) * g[j] * g[j];
+                value[j] = value[j] * (1.0f - lr * options.weight_decay) -
+                           lr * (m[j] / correction.x) / (sqrtf(v[j] / correction.y) + options.eps);
+            }
+            store(update.m, FLOAT, m, i, end), store(update.v, FLOAT, v, i, end);
+            store(update.value, FLOAT, value, i, end);
+            if (update.copy) store(update.copy, update.copy_type, value, i, end);
         }
-        if (update.ema) update.ema[i] = options.ema_decay * update.ema[i] + (1.0f - options.ema_decay) * value;
+        if (update.ema) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) ema[j] = options.ema_decay * ema[j] + (1.0f - options.ema_decay) * value[j];
+            store(update.ema, FLOAT, ema, i, end);
+        }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::AdamW;
 use crate::cuda::Cuda;
-use crate::kernel_source::KernelSource;
+use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::launch::Arg;
 use crate::{DType, Device, Tensor, TensorMut, args, kernel_source};
 
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[ADAMW];
 
-const ADAMW: KernelSource = kernel_source!("adamw");
+const ADAMW: KernelSource = kernel_source!("adamw", ONLY_F32);
 
 /// Elements that a block updates.
 const CHUNK: usize = 4096;

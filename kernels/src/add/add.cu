@@ -1,6 +1,7 @@
 // y (N) = a (N) + b (period), repeated. 16 bytes a thread (naive: an element). Nothing is saved.
 
 #include "dtype.cuh"
+#include "reduce.cuh"
 
 //@ add_fwd vectors: grid vectors/256; block 256; registers 40
 extern "C" __global__ void __launch_bounds__(256) add_fwd_vectors(T* y, const T* a, const T* b, int N, int period) {
@@ -68,13 +69,9 @@ extern "C" __global__ void __launch_bounds__(128) add_bwd_columns_blocks(float* 
     partial[static_cast<long long>(blockIdx.x) * period + column] = sum;
 }
 
-// db (period) from the partial sums, in order, so that equal inputs give equal bits.
-//@ add_bwd_sum blocks: grid columns/128; block 128; registers 40
-extern "C" __global__ void __launch_bounds__(128)
-    add_bwd_sum_blocks(T* db, int accumulate, const float* partial, int parts, int period) {
-    int column = blockIdx.x * 128 + threadIdx.x;
-    if (column >= period) return;
-    float sum = 0.0f;
-    for (int part = 0; part < parts; part++) sum += partial[static_cast<long long>(part) * period + column];
-    store_gradient(db + column, sum, accumulate);
+// db (period) from the partial sums, always in the same order.
+//@ add_bwd_sum warps: grid columns/32; block 1024; registers 32
+extern "C" __global__ void __launch_bounds__(1024)
+    add_bwd_sum_warps(T* db, int accumulate, const float* partial, int parts, int period) {
+    sum_columns(partial, parts, period, [&](int column, float sum) { store_gradient(db + column, sum, accumulate); });
 }

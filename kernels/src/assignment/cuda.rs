@@ -2,13 +2,13 @@
 
 use super::MatchCost;
 use crate::cuda::Cuda;
-use crate::kernel_source::KernelSource;
+use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::{DType, Device, Tensor, args, kernel_source};
 
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[ASSIGNMENT];
 
-const ASSIGNMENT: KernelSource = kernel_source!("assignment");
+const ASSIGNMENT: KernelSource = kernel_source!("assignment", ONLY_F32);
 
 /// What a search keeps of `problems` problems with at most `size` rows and columns: (P, 3, size) f64 and (P, 4, size) i32.
 fn state(cuda: &'static Cuda, problems: usize, size: usize) -> [Tensor; 2] {

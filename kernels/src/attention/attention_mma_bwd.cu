@@ -105,9 +105,10 @@ extern "C" __global__ void __launch_bounds__(128)
     }
 }
 
-// The same from 256 keys: partial (splits, Nq, C).
+// The same from 256 keys: partial (splits, Nq, C). Five blocks of 32 channels at once hold a batch's cross attention in one
+// wave.
 //@ attention_bwd_q_split tensor_cores: grid queries/64 * splits, heads, segments; block 128; registers 168; tensor cores
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, D == 32 ? 5 : 4)
     attention_bwd_q_split_tensor_cores(float* partial, const T* dy, const T* q, const T* k, const T* v,
                                        const float* logsumexp, const float* delta, const Segment* segments,
                                        Philox philox, float dropout, float scale, int splits, int Nq, int heads, int C) {

@@ -28,6 +28,18 @@ fn case(name: &str, heads: usize, head_dim: usize, segments: Vec<Segment>, dropo
     Case::new(name, Attention { heads, segments: segments.into(), dropout }, inputs)
 }
 
+/// Scores about -130: the weight of a key that is not there, exp(0 - logsumexp), would be infinite.
+fn low_scores() -> Case {
+    let inputs = vec![
+        Input::new("q", &[5, 32], Values::Uniform(4.0, 5.0)),
+        Input::new("k", &[7, 32], Values::Uniform(-6.0, -5.0)),
+        Input::new("v", &[7, 32], Values::Normal(1.0)),
+    ];
+    let segments = packed(&[[5, 7]], 0).into();
+    // An f32 rounding of a score of 130 is 8e-6, as much as a weight then errs by relatively.
+    Case::new("scores far below zero", Attention { heads: 1, segments, dropout: 0.0 }, inputs).tolerance(1e-4)
+}
+
 /// The fixed cases.
 pub fn cases() -> Vec<Case> {
     let shared_keys =
@@ -52,6 +64,7 @@ pub fn cases() -> Vec<Case> {
         case("tiles with ragged ends, dropout", 1, 64, packed(&[[66, 67], [1, 1]], 1), 0.2).training(),
         case("shared tiles of keys", 2, 32, shared_tiles, 0.1).training(),
         case("many keys", 1, 32, packed(&[[5, 600], [3, 0], [17, 20]], 1), 0.1).training(),
+        low_scores(),
     ]
 }
 

@@ -12,10 +12,18 @@ use crate::{DType, Device, Segments, Tensor, args, kernel_source};
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[MMA_FWD, MMA_BWD, TILES, NAIVE];
 
-const MMA_FWD: KernelSource = kernel_source!("attention_mma_fwd", &[&["-DHEAD_DIM=32"], &["-DHEAD_DIM=64"]]);
-const MMA_BWD: KernelSource = kernel_source!("attention_mma_bwd", &[&["-DHEAD_DIM=32"], &["-DHEAD_DIM=64"]]);
+const MMA_FWD: KernelSource = kernel_source!("attention_mma_fwd", HALF_HEADS);
+const MMA_BWD: KernelSource = kernel_source!("attention_mma_bwd", HALF_HEADS);
 const TILES: KernelSource = kernel_source!("attention_tiles", &[&["-DHEAD_DIM=32"], &["-DHEAD_DIM=64"]]);
 const NAIVE: KernelSource = kernel_source!("attention");
+
+/// What tensor cores multiply.
+const HALF_HEADS: &[&[&str]] = &[
+    &["-DELEMENT_T=f16", "-DHEAD_DIM=32"],
+    &["-DELEMENT_T=f16", "-DHEAD_DIM=64"],
+    &["-DELEMENT_T=bf16", "-DHEAD_DIM=32"],
+    &["-DELEMENT_T=bf16", "-DHEAD_DIM=64"],
+];
 
 /// Keys of a block where they are split among blocks (`SPLIT` in `attention_mma.cuh`).
 const SPLIT: usize = 256;
@@ -182,8 +190,11 @@ impl Launcher<'_> {
         // They copy 16 bytes at a time: heads are whole ones, from where the tensor begins.
         let has_vectors = [32, 64].contains(&head_dim) && tensors.iter().all(|t| t.device_address() % 16 == 0);
         let chosen = self.cuda.chosen(role);
-        let variants: [(Variant, bool); 2] =
-            [((tensor_cores, "tensor_cores"), has_vectors && dtype != DType::F32), ((&NAIVE, "naive"), true)];
+        let variants: [(Variant, bool); 3] = [
+            ((tensor_cores, "tensor_cores"), has_vectors && dtype != DType::F32),
+            ((&TILES, "tiles"), has_vectors),
+            ((&NAIVE, "naive"), true),
+        ];
         let mut able = variants.iter().filter(|(_, is_able)| *is_able).map(|(variant, _)| *variant);
         let chosen = able.clone().find(|(_, name)| chosen.as_deref() == Some(name));
         chosen.or_else(|| able.next()).expect("the naive variant computes everything")

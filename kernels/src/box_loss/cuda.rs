@@ -1,14 +1,14 @@
 //! Launches of `box_loss.cu`.
 
 use crate::cuda::Cuda;
-use crate::kernel_source::KernelSource;
+use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::op::GradSlot;
 use crate::{Tensor, args, kernel_source};
 
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[BOX_LOSS];
 
-const BOX_LOSS: KernelSource = kernel_source!("box_loss");
+const BOX_LOSS: KernelSource = kernel_source!("box_loss", ONLY_F32);
 
 pub fn forward(
     cuda: &Cuda,

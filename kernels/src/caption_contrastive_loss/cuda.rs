@@ -2,14 +2,14 @@
 
 use super::CaptionContrastiveLoss;
 use crate::cuda::Cuda;
-use crate::kernel_source::KernelSource;
+use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::op::GradSlot;
 use crate::{DType, Device, Tensor, args, kernel_source};
 
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[CAPTION_CONTRASTIVE_LOSS];
 
-const CAPTION_CONTRASTIVE_LOSS: KernelSource = kernel_source!("caption_contrastive_loss");
+const CAPTION_CONTRASTIVE_LOSS: KernelSource = kernel_source!("caption_contrastive_loss", ONLY_F32);
 
 pub fn forward(
     cuda: &'static Cuda,

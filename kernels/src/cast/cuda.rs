@@ -9,7 +9,15 @@ use crate::{DType, Tensor, args, kernel_source};
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[CAST];
 
-const CAST: KernelSource = kernel_source!("cast");
+const CAST: KernelSource = kernel_source!(
+    "cast",
+    &[
+        &["-DELEMENT_T=float", "-DELEMENT_U=f16"],
+        &["-DELEMENT_T=float", "-DELEMENT_U=bf16"],
+        &["-DELEMENT_T=f16", "-DELEMENT_U=float"],
+        &["-DELEMENT_T=bf16", "-DELEMENT_U=float"],
+    ]
+);
 
 /// y = x in the type of y.
 pub fn forward(cuda: &Cuda, y: &mut Tensor, x: &Tensor) {

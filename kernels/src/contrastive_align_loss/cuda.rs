@@ -2,7 +2,7 @@
 
 use super::Sizes;
 use crate::cuda::Cuda;
-use crate::kernel_source::KernelSource;
+use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::launch::Arg;
 use crate::op::GradSlot;
 use crate::{DType, Device, Tensor, args, kernel_source};
@@ -10,7 +10,7 @@ use crate::{DType, Device, Tensor, args, kernel_source};
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[CONTRASTIVE_ALIGN_LOSS];
 
-const CONTRASTIVE_ALIGN_LOSS: KernelSource = kernel_source!("contrastive_align_loss");
+const CONTRASTIVE_ALIGN_LOSS: KernelSource = kernel_source!("contrastive_align_loss", ONLY_F32);
 
 fn launch(cuda: &Cuda, role: &str, Sizes { layers, images, queries, tokens, channels }: Sizes, args: &[Arg]) {
     let sizes = [

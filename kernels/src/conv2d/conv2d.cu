@@ -1,10 +1,11 @@
 // Convolution with a folded batch norm, NHWC: y = act(conv(x, scale w) + bias + residual), w, scale and bias in float.
 // What surrounds cuDNN's products (folding, epilogue, the gradient before the activation, the bias's gradient), a thread an
-// element; and naive products, a thread an output. Saved: x, the folded w, the scale, y where ReLU is told from it.
+// element or 16 bytes; and naive products, a thread an output. Saved: x, the folded w, the scale, y where ReLU is told from it.
 
 #include "columns.cuh"
 #include "convolution.cuh"
 #include "dtype.cuh"
+#include "reduce.cuh"
 
 //@ conv2d_fwd cudnn: library
 //@ conv2d_fwd cudnn_separate: library
@@ -20,16 +21,35 @@ extern "C" __global__ void __launch_bounds__(256)
     if (rounded && i < O) rounded[i] = from_float<T>(bias[i]);
 }
 
-// y (N, C) = act(y + bias + residual), in place.
-//@ conv2d_epilogue elements: grid elements/256; block 256; registers 32
+// y (N, C) = act(y + bias + residual), in place. 16 bytes a thread.
+//@ conv2d_epilogue vectors: grid vectors/256; block 256; registers 48
 extern "C" __global__ void __launch_bounds__(256)
-    conv2d_epilogue_elements(T* y, const float* bias, const T* residual, int relu, int N, int C) {
-    long long i = static_cast<long long>(blockIdx.x) * 256 + threadIdx.x;
-    if (i >= static_cast<long long>(N) * C) return;
-    float sum = to_float(y[i]);
-    if (bias) sum += bias[i % C];
-    if (residual) sum += to_float(residual[i]);
-    y[i] = from_float<T>(relu && sum < 0.0f ? 0.0f : sum);
+    conv2d_epilogue_vectors(T* y, const float* bias, const T* residual, int relu, int N, int C) {
+    constexpr int V = VECTOR<T>;
+    long long i = (blockIdx.x * 256ll + threadIdx.x) * V, end = min(i + V, static_cast<long long>(N) * C);
+    if (i >= end) return;
+    if (C % V == 0 && is_vector_aligned(y) && is_vector_aligned(residual) && is_vector_aligned(bias)) {
+        float v[V], added[V];
+        load_vector(v, y + i);
+        if (bias) {
+            load_floats(added, bias + i % C);
+#pragma unroll
+            for (int j = 0; j < V; j++) v[j] += added[j];
+        }
+        if (residual) {
+            load_vector(added, residual + i);
+#pragma unroll
+            for (int j = 0; j < V; j++) v[j] += added[j];
+        }
+#pragma unroll
+        for (int j = 0; j < V; j++) v[j] = relu && v[j] < 0.0f ? 0.0f : v[j];
+        store_vector(y + i, v);
+    } else {
+        for (; i < end; i++) {
+            float sum = to_float(y[i]) + (bias ? bias[i % C] : 0.0f) + (residual ? to_float(residual[i]) : 0.0f);
+            y[i] = from_float<T>(relu && sum < 0.0f ? 0.0f : sum);
+        }
+    }
 }
 
 //@ conv2d_fwd naive: grid elements/256; block 256; registers 64
@@ -143,21 +163,9 @@ extern "C" __global__ void __launch_bounds__(256)
     else gradient<1>(g, dresidual, accumulate, partial, dy, y, rows, N, C);
 }
 
-// The bias's gradient (C) from partial sums, in a fixed order: a lane a column, a warp an eighth of the parts.
-//@ conv2d_bwd_bias warps: grid columns/32; block 256; registers 40
-extern "C" __global__ void __launch_bounds__(256)
+// The bias's gradient (C) from the partial sums, always in the same order.
+//@ conv2d_bwd_bias warps: grid columns/32; block 1024; registers 32
+extern "C" __global__ void __launch_bounds__(1024)
     conv2d_bwd_bias_warps(float* dbias, int accumulate, const float* partial, int parts, int C) {
-    __shared__ float sums[8][32];
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = blockIdx.x * 32 + lane;
-    float sum = 0.0f;
-    if (column < C) {
-        for (int part = warp; part < parts; part += 8) sum += partial[static_cast<long long>(part) * C + column];
-    }
-    sums[warp][lane] = sum;
-    __syncthreads();
-    if (warp == 0 && column < C) {
-        float total = 0.0f;
-        for (int w = 0; w < 8; w++) total += sums[w][lane];
-        store_gradient(dbias + column, total, accumulate);
-    }
+    sum_columns(partial, parts, C, [&](int column, float sum) { store_gradient(dbias + column, sum, accumulate); });
 }

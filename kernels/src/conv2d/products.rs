@@ -5,7 +5,7 @@ use super::cuda::{CONV2D, Epilogue, IMPLICIT_GEMM, KERNELS, destination};
 use super::sizes::Sizes;
 use crate::cuda::Cuda;
 use crate::cudnn::{Call, Convolution};
-use crate::launch::{Arg, element};
+use crate::launch::{Arg, element, vectors};
 use crate::op::GradSlot;
 use crate::{DType, Device, Tensor, args};
 
@@ -123,7 +123,8 @@ fn separate(cuda: &'static Cuda, y: &mut Tensor, x: &Tensor, w: &Tensor, epilogu
         let (n, Epilogue { bias, residual, relu }) = (s.output_pixels(), epilogue);
         let args = args![y, bias, residual, relu, n, s.o];
         let defines = [element("T", x.dtype())];
-        cuda.launch(&CONV2D, "conv2d_epilogue", &defines, &[("elements", n * s.o)], &args);
+        let sizes = [("vectors", vectors(n * s.o, x.dtype()))];
+        cuda.launch(&CONV2D, "conv2d_epilogue", &defines, &sizes, &args);
     }
     true
 }

@@ -1,7 +1,7 @@
 //! Launches of `embedding.cu`.
 
 use crate::cuda::Cuda;
-use crate::kernel_source::KernelSource;
+use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::launch::{element, row_chunks};
 use crate::op::GradSlot;
 use crate::{DType, Device, Tensor, args, kernel_source};
@@ -9,7 +9,7 @@ use crate::{DType, Device, Tensor, args, kernel_source};
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[EMBEDDING];
 
-const EMBEDDING: KernelSource = kernel_source!("embedding");
+const EMBEDDING: KernelSource = kernel_source!("embedding", ONLY_F32);
 
 pub fn forward(cuda: &Cuda, y: &mut Tensor, table: &Tensor, ids: &Tensor) {
     let (n, c, dtype) = (ids.len(), table.last_axis(), table.dtype());

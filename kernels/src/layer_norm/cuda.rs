@@ -12,7 +12,7 @@ pub const KERNELS: &[KernelSource] = &[LAYER_NORM];
 const LAYER_NORM: KernelSource = kernel_source!("layer_norm");
 
 /// Rows that a block sums down the columns.
-const BLOCK_ROWS: usize = 64;
+const BLOCK_ROWS: usize = 32;
 
 pub fn forward(cuda: &Cuda, y: &mut Tensor, statistics: &mut Tensor, x: &Tensor, w: &Tensor, b: &Tensor, eps: f32) {
     let (n, c) = (x.rows(), x.last_axis());

@@ -117,21 +117,11 @@ extern "C" __global__ void __launch_bounds__(128)
     if (partial) partial[static_cast<long long>(blockIdx.x) * O + column] = sum;
 }
 
-// db (O) from the partial sums, always in the same order. A block of 32 warps takes 32 columns: their latencies overlap.
+// db (O) from the partial sums, always in the same order.
 //@ linear_bwd_b warps: grid columns/32; block 1024; registers 32
 extern "C" __global__ void __launch_bounds__(1024)
     linear_bwd_b_warps(float* db, int accumulate, const float* partial, int parts, int O) {
-    __shared__ float sums[32][33];
-    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = blockIdx.x * 32 + lane;
-    float sum = 0.0f;
-    if (column < O) {
-        for (int part = warp; part < parts; part += 32) sum += partial[static_cast<long long>(part) * O + column];
-    }
-    sums[warp][lane] = sum;
-    __syncthreads();
-    sum = warp_sum(sums[lane][warp]);
-    column = blockIdx.x * 32 + warp;
-    if (lane == 0 && column < O) store_gradient(db + column, sum, accumulate);
+    sum_columns(partial, parts, O, [&](int column, float sum) { store_gradient(db + column, sum, accumulate); });
 }
 
 //@ linear_bwd_b naive: grid columns/128; block 128; registers 32

@@ -1,14 +1,14 @@
 //! The launch of `position_sine.cu`.
 
 use crate::cuda::Cuda;
-use crate::kernel_source::KernelSource;
+use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::segments::maps_on_device;
 use crate::{Device, Tensor, args, kernel_source};
 
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[POSITION_SINE];
 
-const POSITION_SINE: KernelSource = kernel_source!("position_sine");
+const POSITION_SINE: KernelSource = kernel_source!("position_sine", ONLY_F32);
 
 /// y (cells, C).
 pub fn forward(cuda: &'static Cuda, y: &mut Tensor, sizes: &[[usize; 2]]) {

@@ -12,7 +12,7 @@ pub const KERNELS: &[KernelSource] = &[RESIDUAL_NORM];
 const RESIDUAL_NORM: KernelSource = kernel_source!("residual_norm");
 
 /// Rows that a block sums down the columns.
-const BLOCK_ROWS: usize = 64;
+const BLOCK_ROWS: usize = 32;
 
 /// `p` is 0 where no mask is drawn.
 #[expect(clippy::too_many_arguments, reason = "outputs, inputs, scalars, sizes, as in every kernel")]

@@ -4,6 +4,8 @@
 #include "philox.cuh"
 #include "rows.cuh"
 
+constexpr int ROWS = 32; // of a block of column sums: 256 columns of a few thousand rows still fill a GPU
+
 // The factors of a lane's elements of the row that begins at element `start`; p is 0 without a mask.
 __device__ inline void keep_columns(float (&m)[VECTOR<T>], const Columns<T>& columns, const Philox& philox, float p,
                                     long long start) {
@@ -167,15 +169,15 @@ extern "C" __global__ void __launch_bounds__(128)
     }
 }
 
-// Sums over 64 rows of (dz shat, dz): partial (ceil(N / 64), 2, C). A thread a column, so that rows are read whole.
-//@ residual_norm_bwd_columns blocks: grid rows/64, columns/128; block 128; registers 48
+// Sums over 32 rows of (dz shat, dz): partial (ceil(N / 32), 2, C). A thread a column, so that rows are read whole.
+//@ residual_norm_bwd_columns blocks: grid rows/32, columns/128; block 128; registers 48
 extern "C" __global__ void __launch_bounds__(128)
     residual_norm_bwd_columns_blocks(float* partial, const T* dz, const T* dz_pos, const T* s, const float2* statistics,
                                      int N, int C) {
     int column = blockIdx.y * 128 + threadIdx.x;
     if (column >= C) return;
     float dw = 0.0f, db = 0.0f;
-    for (int row = blockIdx.x * 64; row < min(N, static_cast<int>(blockIdx.x) * 64 + 64); row++) {
+    for (int row = blockIdx.x * ROWS; row < min(N, static_cast<int>(blockIdx.x) * ROWS + ROWS); row++) {
         auto [mean, rstd] = statistics[row];
         long long i = static_cast<long long>(row) * C + column;
         float g = sum_at(dz, dz_pos, i);
@@ -186,20 +188,15 @@ extern "C" __global__ void __launch_bounds__(128)
     partial[(blockIdx.x * 2 + 1) * C + column] = db;
 }
 
-// dw and db (C) from the partial sums, in order, so that equal inputs give equal bits.
-//@ residual_norm_bwd_sum blocks: grid columns/128; block 128; registers 40
-extern "C" __global__ void __launch_bounds__(128)
-    residual_norm_bwd_sum_blocks(float* dw, int accumulate_dw, float* db, int accumulate_db, const float* partial,
-                                 int parts, int C) {
-    int column = blockIdx.x * 128 + threadIdx.x;
-    if (column >= C) return;
-    float w_sum = 0.0f, b_sum = 0.0f;
-    for (int part = 0; part < parts; part++) {
-        w_sum += partial[part * 2 * C + column];
-        b_sum += partial[(part * 2 + 1) * C + column];
-    }
-    if (dw) store_gradient(dw + column, w_sum, accumulate_dw);
-    if (db) store_gradient(db + column, b_sum, accumulate_db);
+// dw and db (C) from the partial sums, always in the same order.
+//@ residual_norm_bwd_sum warps: grid columns/16; block 1024; registers 32
+extern "C" __global__ void __launch_bounds__(1024)
+    residual_norm_bwd_sum_warps(float* dw, int accumulate_dw, float* db, int accumulate_db, const float* partial, int parts,
+                       int C) {
+    sum_columns(partial, parts, 2 * C, [&](int column, float sum) {
+        if (column < C && dw) store_gradient(dw + column, sum, accumulate_dw);
+        if (column >= C && db) store_gradient(db + column - C, sum, accumulate_db);
+    });
 }
 
 // dpositions (period) sums dz_pos (N) over the images of a batch, in order.

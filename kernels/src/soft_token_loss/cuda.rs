@@ -1,14 +1,14 @@
 //! Launches of `soft_token_loss.cu`.
 
 use crate::cuda::Cuda;
-use crate::kernel_source::KernelSource;
+use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::op::GradSlot;
 use crate::{DType, Device, Tensor, args, kernel_source};
 
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[SOFT_TOKEN_LOSS];
 
-const SOFT_TOKEN_LOSS: KernelSource = kernel_source!("soft_token_loss");
+const SOFT_TOKEN_LOSS: KernelSource = kernel_source!("soft_token_loss", ONLY_F32);
 
 pub fn forward(
     cuda: &'static Cuda,

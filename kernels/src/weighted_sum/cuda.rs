@@ -1,7 +1,7 @@
 //! Launches of `weighted_sum.cu`.
 
 use crate::cuda::Cuda;
-use crate::kernel_source::KernelSource;
+use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::launch::{Arg, element};
 use crate::op::GradSlot;
 use crate::{Tensor, args, kernel_source};
@@ -9,7 +9,7 @@ use crate::{Tensor, args, kernel_source};
 /// The op's `.cu` files.
 pub const KERNELS: &[KernelSource] = &[WEIGHTED_SUM];
 
-const WEIGHTED_SUM: KernelSource = kernel_source!("weighted_sum");
+const WEIGHTED_SUM: KernelSource = kernel_source!("weighted_sum", ONLY_F32);
 
 /// Terms of a launch.
 const TERMS: usize = 4;

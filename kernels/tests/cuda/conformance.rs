@@ -7,6 +7,7 @@ use mdetr_kernels::op::{Cx, GradSlot, Op, Outputs, Pass};
 use mdetr_kernels::philox::Philox;
 use mdetr_kernels::registry::{Entry, OPS};
 use mdetr_kernels::{DType, Device, Tensor};
+use serde_json::Value;
 
 /// Arithmetic of a case's forward pass beyond which the simulator would take long.
 const SIMULATED_FLOPS: f64 = 6e6;
@@ -247,13 +248,24 @@ fn op_conforms(name: &str, cuda: &'static Cuda) {
     (0..DRAWS).for_each(|seed| slope_agrees(&drawn(op, seed), cuda));
 }
 
+/// A variant that a launch passes over in silence is not tested.
+#[track_caller]
+fn assert_all_launched(name: &str, launches: &Value) {
+    let op = OPS.iter().find(|op| op.name == name).expect("a registered op");
+    for declared in op.kernels.iter().flat_map(|source| source.declarations()).filter(|d| !d.is_library()) {
+        assert!(launches[declared.kernel()]["count"].as_u64() > Some(0), "no case launched {}", declared.kernel());
+    }
+}
+
 macro_rules! ops {
     ($($op:ident),* $(,)?) => {
         $(
             #[test]
             fn $op() {
                 let name = concat!("conformance::", stringify!($op));
-                super::on_gpu(name, |cuda| op_conforms(stringify!($op), cuda));
+                if let Some(report) = super::on_gpu(name, |cuda| op_conforms(stringify!($op), cuda)) {
+                    assert_all_launched(stringify!($op), &report.json["launches"]);
+                }
             }
         )*
 

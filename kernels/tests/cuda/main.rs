@@ -26,13 +26,19 @@ const GPU: &str = "MDETR_GPU";
 /// Where all tests keep what they compile.
 const CACHE: (&str, &str) = ("MDETR_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/kernels"));
 
-/// Runs the body of the test `name` on a device of its own; nothing must be found, and nothing be left.
-fn on_gpu(name: &str, body: impl FnOnce(&'static Cuda)) {
+/// Runs the body of the test `name` on a device of its own; nothing must be found, and nothing be left. Returns the
+/// simulator's report, if it ran there.
+fn on_gpu(name: &str, body: impl FnOnce(&'static Cuda)) -> Option<process::Report> {
     if let Some(ordinal) = std::env::var_os(GPU) {
         let ordinal = ordinal.to_str().and_then(|n| n.parse().ok()).expect("MDETR_GPU is a GPU's number");
         let cuda = Cuda::open(ordinal, Alloc::Each).unwrap();
         body(cuda);
-        return cuda.synchronize().unwrap();
+        cuda.synchronize().unwrap();
+        return None;
+    }
+    if process::any_nvrtc().is_none() {
+        eprintln!("{name}: left out, NVRTC is not there; scripts/fetch-nvrtc brings it");
+        return None;
     }
     let report = process::simulated(name, &[CACHE], || {
         let cuda = Cuda::open(0, Alloc::Each).unwrap();
@@ -40,6 +46,7 @@ fn on_gpu(name: &str, body: impl FnOnce(&'static Cuda)) {
         cuda.synchronize().unwrap();
     });
     report.iter().for_each(process::Report::assert_clean);
+    report
 }
 
 /// Whether this is real hardware, which is fast.

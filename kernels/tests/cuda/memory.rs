@@ -61,6 +61,26 @@ fn an_arena_allocates_in_the_first_steps_only() {
     assert!(report.json["allocations"]["count"].as_u64().unwrap() <= 2, "{}", report.json["allocations"]);
 }
 
+/// The device has 100 MB: chunks that lie unused make room, and when even that is not enough, one line says what was wanted.
+#[test]
+fn an_arena_gives_back_what_it_keeps_before_memory_runs_out() {
+    const NAME: &str = "memory::an_arena_gives_back_what_it_keeps_before_memory_runs_out";
+    let report = process::simulated(NAME, &[("MDETR_SIM_MEMORY", "100000000")], || {
+        let cuda = Cuda::open(0, Alloc::Arena).unwrap();
+        let bytes = |n: usize| Tensor::zeros(&[n / 4], DType::I32, Device::Cuda(cuda));
+        let kept = bytes(1 << 20);
+        drop([bytes(30_000_000), bytes(40_000_000)]);
+        drop(bytes(90_000_000));
+        cuda.check().unwrap();
+        assert!(cuda.usage().reserved <= 100_000_000);
+        drop(bytes(99_500_000));
+        let error = cuda.check().unwrap_err().to_string();
+        assert!(error.contains("allocating 99500000 bytes") && error.contains("OUT_OF_MEMORY"), "{error}");
+        assert_eq!(kept.to_device(Device::Cpu).len(), 1 << 18);
+    });
+    report.iter().for_each(|report| assert!(report.success, "{}{}", report.stdout, report.stderr));
+}
+
 #[test]
 fn a_missing_driver_is_one_line() {
     // Not on the simulator: where there is no driver, opening says so.

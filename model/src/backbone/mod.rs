@@ -3,8 +3,10 @@
 mod conv5;
 mod resnet;
 
+use std::collections::HashMap;
+
 use mdetr_autograd::functional as f;
-use mdetr_autograd::{ParameterId, Tape, Var};
+use mdetr_autograd::{ParameterId, Parameters, Tape, Var};
 use mdetr_kernels::activation::Activation;
 use mdetr_kernels::conv2d::ConvGeometry;
 use mdetr_kernels::{Device, Tensor};
@@ -111,9 +113,15 @@ impl ConvBn {
 
     /// act(bn(conv(x)) + residual).
     #[track_caller]
-    pub fn forward<'t>(&self, x: &Var<'t>, residual: Option<&Var<'t>>, activation: Activation) -> Var<'t> {
+    pub fn forward<'t>(
+        &self,
+        x: &Var<'t>,
+        norms: &FoldedNorms<'t>,
+        residual: Option<&Var<'t>>,
+        activation: Activation,
+    ) -> Var<'t> {
         let tape = x.tape();
-        let (scale, bias) = self.bn.scale_and_bias(tape);
+        let [scale, bias] = norms.of(&self.bn);
         let epilogue = f::ConvEpilogue { scale: Some(&scale), bias: Some(&bias), residual, activation };
         f::conv2d(x, &tape.parameter(self.conv.w), epilogue, self.conv.geometry)
     }
@@ -139,17 +147,41 @@ impl FrozenBatchNorm {
         }
     }
 
-    /// scale = weight / sqrt(var + 1e-5), bias = bias - mean * scale, both (C).
-    fn scale_and_bias<'t>(&self, tape: &'t Tape<'t>) -> (Var<'t>, Var<'t>) {
-        let get = |id| tape.parameters()[id].value.to_f64_vec();
+    /// scale = weight / sqrt(var + 1e-5), bias = bias - mean * scale, both (C), one behind the other.
+    fn scale_and_bias(&self, parameters: &Parameters) -> Vec<f64> {
+        let get = |id: ParameterId| parameters[id].value.to_f64_vec();
         let (weight, bias) = (get(self.weight), get(self.bias));
         let (mean, var) = (get(self.running_mean), get(self.running_var));
         let scale: Vec<f64> = weight.iter().zip(&var).map(|(w, v)| w / (v + 1e-5).sqrt()).collect();
-        let bias: Vec<f64> = bias.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
-        let dtype = tape.parameters()[self.weight].value.dtype();
-        let constant = |v: &[f64]| {
-            tape.constant(Tensor::from_slice(v, &[v.len()], Device::Cpu).to_dtype(dtype).to_device(tape.device()))
-        };
-        (constant(&scale), constant(&bias))
+        let bias = bias.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s);
+        scale.iter().copied().chain(bias).collect()
+    }
+}
+
+/// Scales and biases of a network's frozen norms, made on the host, where their statistics are, and sent as one tensor.
+pub struct FoldedNorms<'t> {
+    tape: &'t Tape<'t>,
+    packed: Tensor,
+    /// Where each norm's scale begins, and its channels, by its weight.
+    places: HashMap<ParameterId, (usize, usize)>,
+}
+
+impl<'t> FoldedNorms<'t> {
+    /// Of these norms, with the tape's parameters.
+    pub fn new<'a>(tape: &'t Tape<'t>, norms: impl Iterator<Item = &'a FrozenBatchNorm>) -> Self {
+        let (mut values, mut places) = (Vec::new(), HashMap::new());
+        for norm in norms {
+            let folded = norm.scale_and_bias(tape.parameters());
+            places.insert(norm.weight, (values.len(), folded.len() / 2));
+            values.extend(folded);
+        }
+        let packed = Tensor::from_slice(&values, &[values.len()], Device::Cpu).to_dtype(tape.master_dtype());
+        FoldedNorms { tape, packed: packed.to_device(tape.device()), places }
+    }
+
+    /// Scale and bias of one, (C) each.
+    fn of(&self, norm: &FrozenBatchNorm) -> [Var<'t>; 2] {
+        let (first, c) = self.places[&norm.weight];
+        [first, first + c].map(|start| self.tape.constant(self.packed.slice(start..start + c)))
     }
 }

@@ -7,7 +7,7 @@ use mdetr_kernels::activation::Activation;
 use mdetr_kernels::conv2d::ConvGeometry;
 use mdetr_kernels::max_pool::MaxPool;
 
-use super::ConvBn;
+use super::{ConvBn, FoldedNorms};
 use crate::init::Builder;
 
 /// A ResNet without its classifier; stride 32, or 16 when the last stage is dilated.
@@ -70,9 +70,11 @@ impl ResNet {
 
     /// images (B, H, W, 3) -> (B, H/32, W/32, C).
     pub fn forward<'t>(&self, images: &Var<'t>) -> Var<'t> {
-        let x = self.stem.forward(images, None, Activation::Relu);
+        let convs = self.blocks.iter().flat_map(|block| block.convs.iter().chain(&block.downsample));
+        let norms = FoldedNorms::new(images.tape(), std::iter::once(&self.stem).chain(convs).map(|conv| &conv.bn));
+        let x = self.stem.forward(images, &norms, None, Activation::Relu);
         let x = f::max_pool(&x, MaxPool { kernel: 3, stride: 2, padding: 1 });
-        self.blocks.iter().fold(x, |x, block| block.forward(&x))
+        self.blocks.iter().fold(x, |x, block| block.forward(&x, &norms))
     }
 }
 
@@ -95,10 +97,11 @@ impl Block {
         Block { convs, downsample }
     }
 
-    fn forward<'t>(&self, x: &Var<'t>) -> Var<'t> {
-        let shortcut = self.downsample.as_ref().map_or_else(|| x.clone(), |d| d.forward(x, None, Activation::None));
+    fn forward<'t>(&self, x: &Var<'t>, norms: &FoldedNorms<'t>) -> Var<'t> {
+        let project = |conv: &ConvBn| conv.forward(x, norms, None, Activation::None);
+        let shortcut = self.downsample.as_ref().map_or_else(|| x.clone(), project);
         let (last, inner) = self.convs.split_last().expect("a block has convolutions");
-        let y = inner.iter().fold(x.clone(), |y, conv| conv.forward(&y, None, Activation::Relu));
-        last.forward(&y, Some(&shortcut), Activation::Relu)
+        let y = inner.iter().fold(x.clone(), |y, conv| conv.forward(&y, norms, None, Activation::Relu));
+        last.forward(&y, norms, Some(&shortcut), Activation::Relu)
     }
 }

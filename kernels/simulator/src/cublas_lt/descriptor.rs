@@ -6,7 +6,8 @@ use bytemuck::bytes_of_mut;
 use cudarc::cublaslt::sys::{
     cublasComputeType_t, cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t as DescAttribute,
     cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute, cublasLtMatrixLayout_t,
-    cublasLtMatrixLayoutAttribute_t as LayoutAttribute, cublasStatus_t, cudaDataType_t,
+    cublasLtMatrixLayoutAttribute_t as LayoutAttribute, cublasLtReductionScheme_t as Reduction, cublasStatus_t,
+    cudaDataType_t,
 };
 
 use crate::vendor::{Handles, Refusal, answer, get_attribute, put, set_attribute};
@@ -115,6 +116,8 @@ impl Layout {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preference {
     pub max_workspace: u64,
+    /// `cublasLtReductionScheme_t`: the ways in which parts of a sum may meet. The stand-in knows one, in f32.
+    pub reductions: u32,
     /// Promised alignment of A, B, C and D in bytes.
     pub alignment: [u32; 4],
 }
@@ -122,13 +125,14 @@ pub struct Preference {
 impl Preference {
     /// The library's defaults.
     pub const fn new() -> Self {
-        Self { max_workspace: 0, alignment: [256; 4] }
+        Self { max_workspace: 0, reductions: Reduction::CUBLASLT_REDUCTION_SCHEME_MASK as u32, alignment: [256; 4] }
     }
 
     fn attribute(&mut self, attribute: PreferenceAttribute) -> Result<&mut [u8], Refusal> {
         let [a, b, c, d] = &mut self.alignment;
         Ok(match attribute {
             PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES => bytes_of_mut(&mut self.max_workspace),
+            PreferenceAttribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK => bytes_of_mut(&mut self.reductions),
             PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES => bytes_of_mut(a),
             PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES => bytes_of_mut(b),
             PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES => bytes_of_mut(c),

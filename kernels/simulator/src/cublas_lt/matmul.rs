@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use cudarc::cublaslt::sys::{
     cublasLtHandle_t, cublasLtMatmulAlgo_t, cublasLtMatmulDesc_t, cublasLtMatmulHeuristicResult_t,
-    cublasLtMatmulPreference_t, cublasLtMatrixLayout_t, cublasStatus_t, cudaStream_t,
+    cublasLtMatmulPreference_t, cublasLtMatrixLayout_t, cublasLtReductionScheme_t as Reduction, cublasStatus_t,
+    cudaStream_t,
 };
 
 use super::HANDLES;
@@ -33,7 +34,8 @@ impl Algorithm {
     fn choose(problem: &Problem, preference: &Preference) -> Self {
         let [m, n, k] = problem.sizes.map(|size| size as u64);
         let partial_sums = 4 * m * n * problem.batch as u64 * problem.scale.size();
-        let split = k >= 4 * m.max(n) && partial_sums <= preference.max_workspace;
+        let in_f32 = preference.reductions & Reduction::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32 != 0;
+        let split = in_f32 && k >= 4 * m.max(n) && partial_sums <= preference.max_workspace;
         Self {
             row: problem.row as u64,
             workspace: if split { partial_sums } else { 0 },
@@ -89,7 +91,10 @@ pub(super) unsafe fn call(arguments: &Arguments) -> Result<LibraryCall, Refusal>
     let problem = problem(arguments.handle, arguments.desc, arguments.layouts)?;
     let algorithm = if arguments.algo.is_null() {
         // Chosen for these very addresses: whatever they are aligned to is what it may rely on.
-        Algorithm::choose(&problem, &Preference { max_workspace: workspace_size, alignment: [1; 4] })
+        Algorithm::choose(
+            &problem,
+            &Preference { max_workspace: workspace_size, alignment: [1; 4], ..Preference::new() },
+        )
     } else {
         // SAFETY: the caller vouches for its pointer.
         Algorithm::from_library(unsafe { arguments.algo.read_unaligned() })?

@@ -5,14 +5,14 @@ use std::ffi::c_int;
 use cudarc::cudnn::sys::{
     cudnnConvolutionBwdDataAlgo_t, cudnnConvolutionBwdDataAlgoPerf_t, cudnnConvolutionBwdFilterAlgo_t,
     cudnnConvolutionBwdFilterAlgoPerf_t, cudnnConvolutionDescriptor_t, cudnnConvolutionFwdAlgo_t,
-    cudnnConvolutionFwdAlgoPerf_t, cudnnDeterminism_t, cudnnFilterDescriptor_t, cudnnHandle_t, cudnnMathType_t,
-    cudnnStatus_t, cudnnTensorDescriptor_t,
+    cudnnConvolutionFwdAlgoPerf_t, cudnnDeterminism_t, cudnnFilterDescriptor_t, cudnnHandle_t, cudnnStatus_t,
+    cudnnTensorDescriptor_t,
 };
 
 use super::HANDLES;
 use super::descriptor::{CONVOLUTIONS, FILTERS, TENSORS, known};
 use super::problem::{Pass, Problem};
-use super::support::{Algorithm, Row, algorithms, check, check_algorithm};
+use super::support::{Algorithm, Row, algorithms, check, check_algorithm, listed_math};
 use crate::vendor::{Refusal, answer, put, valid};
 
 /// What a convolution's descriptors say; `x` is the larger image, `y` the smaller, in whatever direction.
@@ -57,7 +57,8 @@ macro_rules! queries {
         ) -> cudnnStatus_t {
             let list = || {
                 valid(requested >= 1, || format!("{requested} algorithms requested, expected at least 1"))?;
-                let problem = problem(Pass::$pass, handle, $x, $w, convolution, $y)?;
+                let mut problem = problem(Pass::$pass, handle, $x, $w, convolution, $y)?;
+                problem.math = listed_math(problem.math);
                 let mut count = 0;
                 for row in algorithms(&problem).take(requested as usize) {
                     let Algorithm::$pass(algo) = row.algorithm else { continue };
@@ -67,7 +68,7 @@ macro_rules! queries {
                         time: -1.0,
                         memory: row.workspace_bytes(&problem) as usize,
                         determinism: determinism(row),
-                        mathType: cudnnMathType_t::CUDNN_DEFAULT_MATH,
+                        mathType: problem.math,
                         reserved: [0; 3],
                     };
                     // SAFETY: room for as many results as requested, as the caller vouches.

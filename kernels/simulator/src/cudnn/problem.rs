@@ -1,5 +1,7 @@
 //! A convolution whose descriptors have been checked.
 
+use cudarc::cudnn::sys::cudnnMathType_t;
+
 use crate::driver::library::Region;
 use crate::vendor::{Dtype, Rounding};
 
@@ -45,6 +47,8 @@ pub struct Problem {
     pub pass: Pass,
     pub dtype: Dtype,
     pub rounding: Rounding,
+    /// What the convolution's descriptor asks for.
+    pub math: cudnnMathType_t,
     pub x_layout: Layout,
     pub y_layout: Layout,
     pub w_layout: Layout,

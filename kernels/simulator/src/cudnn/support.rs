@@ -106,6 +106,7 @@ pub fn check(pass: Pass, x: &Tensor, w: &Filter, conv: &Convolution, y: &Tensor)
         pass,
         dtype,
         rounding: rounding(dtype, conv.math),
+        math: conv.math,
         x_layout,
         y_layout,
         w_layout,
@@ -146,13 +147,14 @@ impl Algorithm {
 }
 
 impl Row {
-    /// Bytes of workspace that the algorithm needs.
+    /// Bytes of workspace that the algorithm needs: more with another math type than that under which it is listed.
     pub fn workspace_bytes(&self, problem: &Problem) -> u64 {
+        let copies = if problem.math == listed_math(problem.math) { 1 } else { 2 };
         let taps = problem.taps[0] * problem.taps[1] * problem.x.channels / problem.groups;
         match self.workspace {
             Workspace::None => 0,
-            Workspace::Offsets => 4 * taps as u64,
-            Workspace::PartialSums => 8 * problem.filter_len() as u64,
+            Workspace::Offsets => 4 * copies * taps as u64,
+            Workspace::PartialSums => 8 * copies * problem.filter_len() as u64,
         }
     }
 }
@@ -252,6 +254,15 @@ fn layout(name: &str, tensor: &Tensor, preferred: Layout) -> Result<Layout, Refu
 fn image(tensor: &Tensor) -> Image {
     let [channels, height, width] = [1, 2, 3].map(|axis| tensor.sizes[axis] as usize);
     Image { channels, height, width }
+}
+
+/// The math type with which algorithms are listed for a descriptor that asks for `asked`. The documentation leaves it to the
+/// library, and wants the descriptor to have it when the algorithm runs.
+pub fn listed_math(asked: cudnnMathType_t) -> cudnnMathType_t {
+    match asked {
+        cudnnMathType_t::CUDNN_TENSOR_OP_MATH => cudnnMathType_t::CUDNN_DEFAULT_MATH,
+        other => other,
+    }
 }
 
 /// What tensor cores may do to factors.

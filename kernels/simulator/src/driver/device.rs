@@ -9,7 +9,6 @@ use cudarc::driver::sys::{
     CUuuid,
 };
 
-use super::memory::TOTAL;
 use super::{Answer, Out, call, put};
 use crate::options::options;
 
@@ -132,7 +131,7 @@ pub extern "C" fn cuDeviceGetUuid_v2(out: Out<'_, CUuuid>, device: CUdevice) -> 
 pub extern "C" fn cuDeviceTotalMem_v2(out: Out<'_, usize>, device: CUdevice) -> CUresult {
     call("cuDeviceTotalMem", |_| {
         check(device)?;
-        put(out, TOTAL as usize)
+        put(out, options().memory as usize)
     })
 }
 

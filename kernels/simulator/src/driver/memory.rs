@@ -14,16 +14,14 @@ use super::order::Label;
 use super::{Answer, Driver, Out, call, call_bound, put, refuse};
 use crate::findings::Kind;
 use crate::memory::Work;
-
-/// Memory that the device claims to have. An address has room for as much.
-pub const TOTAL: u64 = 32 << 30;
+use crate::options::options;
 
 /// The handle of the one pool.
 const POOL: usize = 0x90_0001;
 
 impl Driver {
     fn allocate(&mut self, bytes: usize, call: &'static str, made_by: u32) -> Answer<CUdeviceptr> {
-        let free = TOTAL.saturating_sub(self.books.live_bytes());
+        let free = options().memory.saturating_sub(self.books.live_bytes());
         if bytes as u64 > free {
             return refuse(CUDA_ERROR_OUT_OF_MEMORY, &format!("{call}: {bytes} bytes, {free} are free"));
         }
@@ -80,8 +78,8 @@ impl Driver {
 #[unsafe(no_mangle)]
 pub extern "C" fn cuMemGetInfo_v2(free: Out<'_, usize>, total: Out<'_, usize>) -> CUresult {
     call_bound("cuMemGetInfo", |driver| {
-        put(free, TOTAL.saturating_sub(driver.books.live_bytes()) as usize)?;
-        put(total, TOTAL as usize)
+        put(free, options().memory.saturating_sub(driver.books.live_bytes()) as usize)?;
+        put(total, options().memory as usize)
     })
 }
 

@@ -1,6 +1,7 @@
 //! Tests in processes of their own, on the simulator: where the loader looks for libraries is settled when a process
 //! starts.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -80,9 +81,7 @@ pub fn simulated(name: &str, environment: &[(&str, &str)], body: impl FnOnce()) 
         command.env_remove(variable);
     }
     let setting = |variable| environment.iter().find(|(name, _)| *name == variable).map(|(_, value)| *value);
-    let nvrtc = setting(NVRTC).map_or_else(|| nvrtc("12.9").or_else(|| nvrtc("13")), nvrtc);
-    let folders = [Some(libraries(setting(WITHOUT))), nvrtc];
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(folders.into_iter().flatten()).unwrap());
+    command.env("LD_LIBRARY_PATH", library_path(setting(WITHOUT), setting(NVRTC)));
     command.env(BODY, name).env("MDETR_SIM_REPORT", &report).envs(environment.iter().copied());
     let output = command.output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -91,6 +90,18 @@ pub fn simulated(name: &str, environment: &[(&str, &str)], body: impl FnOnce()) 
     let _ = fs::remove_file(report);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Some(Report { success: output.status.success(), stdout, stderr, json })
+}
+
+/// What the loader needs: the simulator under the names of all libraries but those with `without` in their names, and
+/// NVRTC of that version, or of any, if it is there.
+pub fn library_path(without: Option<&str>, version: Option<&str>) -> OsString {
+    let nvrtc = version.map_or_else(any_nvrtc, nvrtc);
+    std::env::join_paths([Some(libraries(without)), nvrtc].into_iter().flatten()).unwrap()
+}
+
+/// The folder of NVRTC's library, whatever version is in `target/nvrtc`.
+pub fn any_nvrtc() -> Option<PathBuf> {
+    nvrtc("12.9").or_else(|| nvrtc("13"))
 }
 
 /// The folder of NVRTC's library, if `target/nvrtc` has that version.

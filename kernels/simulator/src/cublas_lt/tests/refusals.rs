@@ -66,7 +66,7 @@ fn what_the_documentation_does_not_allow_is_refused() {
 fn algorithms_hold_what_they_were_chosen_for() {
     let mut product = Product::new(Case { sizes: [4, 4, 64], ..PLAIN });
     let algorithm = |product: &Product, max_workspace, alignment| {
-        product.algorithm(Preference { max_workspace, alignment: [alignment; 4] }).unwrap()
+        product.algorithm(Preference { max_workspace, alignment: [alignment; 4], ..Preference::new() }).unwrap()
     };
     assert_eq!(algorithm(&product, 0, 256).workspaceSize, 0);
     let split = algorithm(&product, 1 << 20, 256);
