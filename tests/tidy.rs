@@ -14,7 +14,8 @@ const FOLDERS: [&str; 11] =
     [".ci", ".github", "autograd", "benches", "configs", "kernels", "model", "scripts", "src", "tests", "train"];
 
 /// Files that are data or copied as they are.
-const DATA: [&str; 5] = ["tests/goldens/", "train/assets/", "train/tests/data/jpeg/", "Cargo.lock", "LICENSE"];
+const DATA: [&str; 6] =
+    ["tests/goldens/", "tests/recorded/", "train/assets/", "train/tests/data/jpeg/", "Cargo.lock", "LICENSE"];
 
 /// The only files, or folders of files, with unchecked code.
 const UNCHECKED: [&str; 13] = [

@@ -337,9 +337,15 @@ impl Cuda {
         }
     }
 
-    /// How many kinds of products cuBLASLt has been asked about.
-    pub fn product_plans(&self) -> usize {
-        lock(&self.cublas_lt).as_ref().map_or(0, |library| library.plans.len())
+    /// The kinds of products that cuBLASLt has been asked for, in no order, and whether it does them.
+    pub fn product_answers(&self) -> Vec<(String, bool)> {
+        let library = lock(&self.cublas_lt);
+        let plans = library.iter().flat_map(|library| &library.plans);
+        plans
+            .map(|(Key { product, tf32, alignments }, plan)| {
+                (format!("{product:?}, tf32: {tf32}, alignments: {alignments:?}"), plan.is_some())
+            })
+            .collect()
     }
 }
 

@@ -108,6 +108,17 @@ impl Cuda {
         }
     }
 
+    /// The convolutions and passes that cuDNN has been asked for, in no order, and whether it does them.
+    pub fn convolution_answers(&self) -> Vec<(String, bool)> {
+        let cudnn = lock(&self.cudnn);
+        let plans = cudnn.iter().flat_map(|cudnn| &cudnn.plans);
+        plans
+            .map(|((convolution, pass, tf32), plan)| {
+                (format!("{pass:?} of {convolution:?}, tf32: {tf32}"), !plan.algorithms.is_empty())
+            })
+            .collect()
+    }
+
     fn try_to_convolve(&'static self, convolution: &Convolution, call: &Call) -> Result<bool, String> {
         let mut cudnn = lock(&self.cudnn);
         let Cudnn { handle, plans } = match &mut *cudnn {

@@ -16,7 +16,7 @@ const SIMULATED_FLOPS: f64 = 6e6;
 const DRAWS: u64 = 6;
 
 /// Half a unit in the last place of 1: what rounding to the type errs by, relatively.
-fn rounding(dtype: DType) -> f64 {
+pub fn rounding(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 2f64.powi(-11),
         DType::BF16 => 2f64.powi(-8),
@@ -25,11 +25,11 @@ fn rounding(dtype: DType) -> f64 {
 }
 
 /// An f32 case's tolerance, and four roundings of the type: of the output, and of what the op rounds in between.
-fn tolerance(case: &Case, dtype: DType) -> f64 {
+pub fn tolerance(case: &Case, dtype: DType) -> f64 {
     case.tolerance + 4.0 * rounding(dtype)
 }
 
-struct Run<'a> {
+pub struct Run<'a> {
     case: &'a Case,
     device: Device,
     inputs: Vec<Tensor>,
@@ -37,7 +37,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// On the device, with the inputs as `dtype`.
-    fn fast(case: &'a Case, device: Device, dtype: DType) -> Self {
+    pub fn fast(case: &'a Case, device: Device, dtype: DType) -> Self {
         let inputs = case.make_inputs(dtype).iter().map(|t| t.to_device(device)).collect();
         Run { case, device, inputs }
     }
@@ -52,7 +52,7 @@ impl<'a> Run<'a> {
         Cx::new(self.device, self.case.training, true, self.case.seed, 0)
     }
 
-    fn forward(&self) -> Outputs {
+    pub fn forward(&self) -> Outputs {
         self.case.op.forward(&mut self.cx(), &self.inputs.iter().collect::<Vec<_>>())
     }
 
@@ -66,7 +66,7 @@ impl<'a> Run<'a> {
     }
 
     /// Gradients of the inputs that are `needed`; `before` is what the slots hold, `None` for a fresh write.
-    fn backward(
+    pub fn backward(
         &self,
         rounded: &[DType],
         before: Option<f64>,
@@ -223,7 +223,7 @@ fn drawn(op: &Entry, seed: u64) -> Case {
     (op.draw)(&mut Draw::new(&choices))
 }
 
-fn is_quick(case: &Case) -> bool {
+pub fn is_quick(case: &Case) -> bool {
     let inputs = case.make_inputs(DType::F32);
     case.op.cost(Pass::Forward, &inputs.iter().collect::<Vec<_>>()).flops <= SIMULATED_FLOPS
 }

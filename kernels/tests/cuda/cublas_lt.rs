@@ -29,16 +29,16 @@ fn step(cuda: &'static Cuda, dtype: DType) {
 #[test]
 fn plans_are_made_once() {
     super::on_gpu("cublas_lt::plans_are_made_once", |cuda| {
-        assert_eq!(cuda.product_plans(), 0);
+        assert_eq!(cuda.product_answers().len(), 0);
         for (dtype, plans) in [(DType::F32, 2), (DType::F32, 2), (DType::F16, 4), (DType::BF16, 6), (DType::F16, 6)] {
             step(cuda, dtype);
-            assert_eq!(cuda.product_plans(), plans, "{dtype:?}");
+            assert_eq!(cuda.product_answers().len(), plans, "{dtype:?}");
         }
         cuda.allow_tf32(true);
         step(cuda, DType::BF16);
-        assert_eq!(cuda.product_plans(), 6);
+        assert_eq!(cuda.product_answers().len(), 6);
         step(cuda, DType::F32);
-        assert_eq!(cuda.product_plans(), 8);
+        assert_eq!(cuda.product_answers().len(), 8);
         assert_eq!(cuda.usage().step, 0);
     });
 }
