@@ -342,7 +342,8 @@ mod tests {
             assert_eq!((values(&parameters), optimizer.ema().unwrap()[0].item()), (vec![0.5, 0.5], 0.5));
         }
         let norm = step(&mut optimizer, &mut parameters, Precision::F16, 1000.0).unwrap();
-        assert!((norm.unwrap() - 1e6f64.hypot(1e3) / 1e3).abs() < 1e-9, "{norm:?}: without the scale");
+        // The status is f32.
+        assert!((norm.unwrap() - 1e6f64.hypot(1e3) / 1e3).abs() < 1e-4, "{norm:?}: without the scale");
         assert_eq!((optimizer.scaling().unwrap().scale, updates(&optimizer)), (64.0, &[1, 1][..]));
         // The first step of Adam is the learning rate; the copy is the rounded master.
         let w = &parameters[parameters.find("w").unwrap()];
