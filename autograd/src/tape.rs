@@ -153,11 +153,6 @@ impl<'p> Tape<'p> {
         self.cx.borrow().device
     }
 
-    /// What this tape computes in.
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-
     /// The type of activations and of weights in matrix products.
     pub fn compute_dtype(&self) -> DType {
         self.precision.compute_dtype(self.master_dtype())

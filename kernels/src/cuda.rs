@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, CudaStream, result, sys};
 
 use crate::cublas_lt::CublasLt;
@@ -26,7 +25,6 @@ pub struct Cuda {
     compute: Arc<CudaStream>,
     copy: Arc<CudaStream>,
     capability: u32,
-    multiprocessors: usize,
     allocator: Mutex<Allocator>,
     is_allocating_state: AtomicBool,
     allows_tf32: AtomicBool,
@@ -65,13 +63,11 @@ impl Cuda {
         let name = context.name()?;
         ensure!(major >= 8, "{name} has compute capability {major}.{minor}; 8.0 (Ampere) or newer is needed");
         ensure!(context.has_async_alloc(), "{name}: the driver has no stream-ordered memory; update it");
-        let multiprocessors = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let cuda = Cuda {
             compute: context.new_stream().context("no compute stream")?,
             copy: context.new_stream().context("no copy stream")?,
             context,
             capability: u32::try_from(10 * major + minor)?,
-            multiprocessors: usize::try_from(multiprocessors)?,
             allocator: Mutex::new(Allocator::new(alloc)),
             is_allocating_state: AtomicBool::new(false),
             allows_tf32: AtomicBool::new(false),
@@ -101,11 +97,6 @@ impl Cuda {
     /// 90 for 9.0.
     pub fn capability(&self) -> u32 {
         self.capability
-    }
-
-    /// How many blocks run at once at least.
-    pub fn multiprocessors(&self) -> usize {
-        self.multiprocessors
     }
 
     /// Where everything is computed, in order.

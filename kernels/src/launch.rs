@@ -23,12 +23,6 @@ impl Arg {
     /// A pointer that kernels take for "not there".
     pub const NULL: Arg = Arg { words: [0; 6] };
 
-    /// `struct Philox` of `philox.cuh`: a stream counted from the number at a device address (0: from nothing); zeros where
-    /// nothing is drawn.
-    pub fn philox(philox: Option<Philox>, base: u64) -> Self {
-        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base, 0, 0, 0] })
-    }
-
     /// A struct of 32-bit members, at most twelve.
     pub fn words<const N: usize>(members: [u32; N]) -> Self {
         let mut words = [0; 12];
@@ -105,6 +99,13 @@ fn int(v: usize) -> i32 {
     i32::try_from(v).unwrap_or_else(|_| panic!("a kernel's size is {v}, more than an int holds"))
 }
 
+/// `struct Philox` of `philox.cuh`; zeros where nothing is drawn.
+impl From<Option<Philox>> for Arg {
+    fn from(philox: Option<Philox>) -> Self {
+        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, 0, 0, 0, 0] })
+    }
+}
+
 impl From<u64> for Arg {
     fn from(v: u64) -> Self {
         Arg::word(v)
@@ -121,11 +122,8 @@ impl GradSlot<'_> {
     /// The slot as a kernel's two arguments: its address (null for `Skip`) and whether to add.
     #[track_caller]
     pub fn args(&mut self) -> [Arg; 2] {
-        match self {
-            GradSlot::Skip => [Arg::NULL, Arg::from(false)],
-            GradSlot::Write(t) => [Arg::from(t), Arg::from(false)],
-            GradSlot::Accumulate(t) => [Arg::from(t), Arg::from(true)],
-        }
+        let (address, accumulate) = self.address().unwrap_or_default();
+        [Arg::from(address), Arg::from(accumulate)]
     }
 
     /// The slot as a library takes it: its address and whether to add; `None` for `Skip`.

@@ -24,8 +24,37 @@ impl Entry {
     }
 }
 
-macro_rules! ops {
-    ($($op:ident),* $(,)?) => {
+/// Gives the names of all differentiable ops to a macro: the one place where they are listed.
+#[macro_export]
+macro_rules! for_each_op {
+    ($macro:ident) => {
+        $macro!(
+            add,
+            attention,
+            box_loss,
+            caption_contrastive_loss,
+            cast,
+            contrastive_align_loss,
+            conv2d,
+            dropout,
+            embedding,
+            gather_rows,
+            group_norm,
+            l2_normalize,
+            layer_norm,
+            linear,
+            max_pool,
+            mean_rows,
+            position_learned,
+            residual_norm,
+            soft_token_loss,
+            weighted_sum
+        );
+    };
+}
+
+macro_rules! entries {
+    ($($op:ident),*) => {
         /// All differentiable ops.
         pub const OPS: &[Entry] = &[
             $(Entry {
@@ -38,28 +67,7 @@ macro_rules! ops {
     };
 }
 
-ops!(
-    add,
-    attention,
-    box_loss,
-    caption_contrastive_loss,
-    cast,
-    contrastive_align_loss,
-    conv2d,
-    dropout,
-    embedding,
-    gather_rows,
-    group_norm,
-    l2_normalize,
-    layer_norm,
-    linear,
-    max_pool,
-    mean_rows,
-    position_learned,
-    residual_norm,
-    soft_token_loss,
-    weighted_sum
-);
+for_each_op!(entries);
 
 /// Ops that read and write half types on the CPU by code of their own: `cast` is about nothing else, and `conv2d` rounds the
 /// product of weight and scale. [`crate::rounding`] does it for all others.

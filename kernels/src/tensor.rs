@@ -76,11 +76,7 @@ impl Tensor {
     /// Sets all elements to zero.
     #[track_caller]
     pub fn zero(&mut self) {
-        let range = self.byte_range();
-        match self.only_storage() {
-            Storage::Host(buffer) => buffer.bytes_mut()[range].fill(0),
-            Storage::Device(buffer) => buffer.fill(0, range),
-        }
+        self.view_mut().zero();
     }
 
     /// Copies a host slice to a device (inside of a step of a GPU without waiting for it).

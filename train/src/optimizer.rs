@@ -199,8 +199,7 @@ impl Optimizer {
                 (f32::INFINITY, places[index] as f32)
             }
         };
-        let skipped = loss_scale.map_or(0, |scale| scale.skipped());
-        Tensor::from_slice(&[norm, scale, place, skipped as f32], &[STATUS_LEN], Device::Cpu)
+        Tensor::from_slice(&[norm, scale, place], &[STATUS_LEN], Device::Cpu)
     }
 
     fn step_on_device(&mut self, parameters: &mut Parameters, gradients: &Gradients, rates: Rates) -> Tensor {
@@ -249,7 +248,7 @@ impl Outcome {
     /// Of the numbers that [`Optimizer::enqueue`] returns.
     #[track_caller]
     pub fn new(status: &[f64]) -> Self {
-        let &[grad_norm, loss_scale, place, _] = status else {
+        let &[grad_norm, loss_scale, place] = status else {
             panic!("outcome: {status:?} is not {STATUS_LEN} numbers")
         };
         Outcome { grad_norm, loss_scale, non_finite: (place >= 0.0).then_some(place as usize) }

@@ -30,7 +30,6 @@ struct Options {
 struct State {
     float loss_scale;
     int good_steps; // since the scale changed or a step was skipped
-    int skipped;    // steps, in all
     float factor;   // of this step's gradients: unscaling and clipping
     int skips;      // whether this step is skipped
 };
@@ -40,7 +39,6 @@ struct Status {
     float grad_norm;        // before clipping
     float loss_scale;       // that this step had
     float first_non_finite; // the update whose gradient is not finite, or -1
-    float skipped;          // steps so far
 };
 
 // Whether elements i .. i + 4 lie before `end`, and can be read at once.
@@ -160,14 +158,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     float clip = options.max_norm > 0.0f ? fminf(1.0f, options.max_norm / (norm + 1e-6f)) : 1.0f;
     state->skips = skips;
     state->factor = clip / scale;
-    if (skips) state->skipped++;
     if (options.scales_loss) {
         state->good_steps = skips ? 0 : state->good_steps + 1;
         if (skips) state->loss_scale = scale * 0.5f;
         if (state->good_steps == options.growth_interval) state->loss_scale = scale * 2.0f, state->good_steps = 0;
     }
     int at = first[0] < blocks ? update_of_block(updates, count, first[0]) : -1;
-    *status = {norm, scale, static_cast<float>(at), static_cast<float>(state->skipped)};
+    *status = {norm, scale, static_cast<float>(at)};
 }
 
 //@ adamw_update blocks: grid blocks; block 256; registers 64

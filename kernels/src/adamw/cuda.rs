@@ -14,9 +14,9 @@ const ADAMW: KernelSource = kernel_source!("adamw", ONLY_F32);
 /// Elements that a block updates.
 const CHUNK: usize = 4096;
 
-/// Numbers of a status: the gradients' norm before clipping, the loss scale that the step had, the first update whose gradient
-/// is not finite or -1, skipped steps so far.
-pub const STATUS_LEN: usize = 4;
+/// Numbers of a status: the gradients' norm before clipping, the loss scale that the step had, and the first update whose
+/// gradient is not finite or -1.
+pub const STATUS_LEN: usize = 3;
 
 /// What a parameter's update needs on a GPU.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct DeviceGradient<'a> {
 /// What the optimizer keeps on a GPU between steps.
 #[derive(Debug)]
 pub struct DeviceState {
-    /// (5): `State` of `adamw.cu`.
+    /// (4): `State` of `adamw.cu`.
     state: Tensor,
     /// (P) i32: updates made of each parameter.
     steps: Tensor,
@@ -61,7 +61,7 @@ impl DeviceState {
     pub fn new(cuda: &'static Cuda, parameters: usize, loss_scale: Option<f32>, growth_interval: usize) -> Self {
         let device = Device::Cuda(cuda);
         cuda.allocating_state(|| DeviceState {
-            state: Tensor::from_slice(&[loss_scale.unwrap_or(1.0), 0.0, 0.0, 0.0, 0.0], &[5], device),
+            state: Tensor::from_slice(&[loss_scale.unwrap_or(1.0), 0.0, 0.0, 0.0], &[4], device),
             steps: Tensor::zeros(&[parameters], DType::I32, device),
             scales_loss: loss_scale.is_some(),
             growth_interval,
@@ -81,7 +81,7 @@ impl DeviceState {
 
 /// One optimizer step over all parameters, in three launches, without waiting. `updates` are always the same parameters in
 /// the same order; `rates` (groups) f32 are the learning rates. A step with a gradient that is not finite touches nothing
-/// but counters. `status` (4) f32 tells about it.
+/// but counters. `status` (3) f32 tells about it.
 #[track_caller]
 pub fn step_on_device(
     cuda: &'static Cuda,

@@ -117,7 +117,11 @@ fn before_activation(
 ) {
     let (n, c, dtype) = (s.output_pixels(), s.o, dy.dtype());
     let lanes = 16 / dtype.size();
-    let addresses = [dy.device_address(), y.map_or(0, Tensor::device_address), destination(dresidual).0];
+    let addresses = [
+        dy.device_address(),
+        y.map_or(0, Tensor::device_address),
+        dresidual.address().map_or(0, |(address, _)| address),
+    ];
     let vectors = c.is_multiple_of(lanes) && addresses.iter().all(|a| a.is_multiple_of(16));
     let g = g.map_or(Arg::NULL, Arg::from);
     let [dresidual, accumulate] = dresidual.args();
@@ -132,14 +136,5 @@ fn before_activation(
         let [dbias, accumulate] = dbias.args();
         let args = args![dbias, accumulate, &partial, parts, c];
         cuda.launch(&CONV2D, "conv2d_bwd_bias", &[element("T", dtype)], &[("columns", c)], &args);
-    }
-}
-
-/// A slot's address, and whether to add to what lies there; 0 for `Skip`.
-pub fn destination(slot: &mut GradSlot) -> (u64, bool) {
-    match slot {
-        GradSlot::Skip => (0, false),
-        GradSlot::Write(t) => (t.device_address_mut(), false),
-        GradSlot::Accumulate(t) => (t.device_address_mut(), true),
     }
 }

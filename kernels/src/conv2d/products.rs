@@ -1,7 +1,7 @@
 //! A convolution's products on a GPU, by cuDNN or a kernel, whichever is chosen. Where cuDNN refuses, a kernel does it: f16 and
 //! bf16 on tensor cores, f32, which `implicit_gemm` does not compute, by `naive`.
 
-use super::cuda::{CONV2D, Epilogue, IMPLICIT_GEMM, KERNELS, destination};
+use super::cuda::{CONV2D, Epilogue, IMPLICIT_GEMM, KERNELS};
 use super::sizes::Sizes;
 use crate::cuda::Cuda;
 use crate::cudnn::{Call, Convolution};
@@ -132,7 +132,7 @@ fn separate(cuda: &'static Cuda, y: &mut Tensor, x: &Tensor, w: &Tensor, epilogu
 /// dx from g, at an address, and the folded w.
 pub fn data_gradient(cuda: &'static Cuda, dx: &mut GradSlot, g: u64, w: &Tensor, s: &Sizes) {
     let variant = s.variant(cuda, "conv2d_bwd_x");
-    let (address, accumulate) = destination(dx);
+    let (address, accumulate) = dx.address().unwrap_or_default();
     let call = Call::DataGradient { dx: address, accumulate, dy: g, w: w.device_address() };
     if variant == "cudnn" && cuda.convolve(&s.convolution(w.dtype()), &call) {
         return;
@@ -152,7 +152,7 @@ pub fn weight_gradient(
     s: &Sizes,
 ) {
     let variant = s.variant(cuda, "conv2d_bwd_w");
-    let (address, accumulate) = destination(dw);
+    let (address, accumulate) = dw.address().unwrap_or_default();
     if variant == "cudnn" && folded_gradient(cuda, (address, accumulate), x, g, scale, s) {
         return;
     }

@@ -130,7 +130,7 @@ fn steps() {
         for s in 0..2 {
             let (norm, status) = step(&mut parameters, &grads(s), &mut state, 1024.0, cuda);
             assert!((f64::from(status[0]) / norm.unwrap() - 1.0).abs() < 1e-5, "{status:?}");
-            assert_eq!(status[1..], [1024.0, -1.0, 0.0]);
+            assert_eq!(status[1..], [1024.0, -1.0]);
             assert_same(&parameters);
         }
         // One infinity: nothing is touched, its parameter is named, the scale halves.
@@ -142,11 +142,11 @@ fn steps() {
         let (norm, status) = step(&mut parameters, &bad, &mut state, 1024.0, cuda);
         let after: Vec<Vec<f64>> = parameters.iter().flat_map(|p| p.device.iter().map(Tensor::to_f64_vec)).collect();
         assert!(norm.is_none() && before == after);
-        assert_eq!(status[1..], [1024.0, 2.0, 1.0]);
+        assert_eq!(status[1..], [1024.0, 2.0]);
         // Three good steps at half the scale double it.
         for s in 3..6 {
             let (_, status) = step(&mut parameters, &grads(s), &mut state, 512.0, cuda);
-            assert_eq!((status[1], status[3]), (512.0, 1.0));
+            assert_eq!(status[1], 512.0);
         }
         assert_same(&parameters);
         assert_eq!(state.loss_scale().item(), 1024.0);

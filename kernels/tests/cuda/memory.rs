@@ -83,9 +83,9 @@ fn an_arena_gives_back_what_it_keeps_before_memory_runs_out() {
 
 #[test]
 fn a_missing_driver_is_one_line() {
-    // Not on the simulator: where there is no driver, opening says so.
-    if std::env::var_os("LD_LIBRARY_PATH").is_none() && std::env::var_os(super::GPU).is_none() {
-        let error = Cuda::open(0, Alloc::Each).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error.is_empty() || error.lines().count() == 1, "{error}");
+    if Cuda::is_driver_present() {
+        return; // nothing is missing
     }
+    let error = Cuda::open(0, Alloc::Each).unwrap_err().to_string();
+    assert!(error.starts_with("no CUDA driver:") && error.lines().count() == 1, "{error}");
 }
