@@ -20,7 +20,7 @@ struct Mask {
     float p;
 
     __device__ Mask(const Philox& philox, float p, int segment, int heads, int head, int keys)
-        : philox(philox), first(static_cast<long long>(segment * heads + head) << 40), keys(keys), p(p) {}
+        : philox(counted_from_zero(philox)), first(static_cast<long long>(segment * heads + head) << 40), keys(keys), p(p) {}
 
     __device__ long long index(int query, int key) const { return first + static_cast<long long>(query) * keys + key; }
     __device__ float keep(int query, int key) const { return p > 0.0f ? ::keep(philox, index(query, key), p) : 1.0f; }

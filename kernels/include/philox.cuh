@@ -1,13 +1,19 @@
 // Philox-4x32-10 (Salmon et al., SC 2011), the numbers of philox.rs.
 #pragma once
 
-// A stream of random numbers.
+// A stream of random numbers. Its number is `stream` behind the one at `base` (the step record's), if there is one.
 struct Philox {
     unsigned long long seed, stream;
+    const unsigned long long* base;
 };
 
+// The same stream without a base, for kernels that draw in a loop: memory is read once.
+__device__ inline Philox counted_from_zero(const Philox& philox) {
+    return {philox.seed, philox.stream + (philox.base ? *philox.base : 0), nullptr};
+}
+
 __device__ inline uint4 philox_block(const Philox& philox, unsigned long long index) {
-    unsigned long long stream = philox.stream;
+    unsigned long long stream = counted_from_zero(philox).stream;
     uint4 c = {static_cast<unsigned>(index), static_cast<unsigned>(index >> 32), static_cast<unsigned>(stream),
                static_cast<unsigned>(stream >> 32)};
     unsigned k0 = static_cast<unsigned>(philox.seed), k1 = static_cast<unsigned>(philox.seed >> 32);

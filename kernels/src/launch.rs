@@ -23,6 +23,12 @@ impl Arg {
     /// A pointer that kernels take for "not there".
     pub const NULL: Arg = Arg { words: [0; 6] };
 
+    /// `struct Philox` of `philox.cuh`: a stream counted from the number at a device address (0: from nothing); zeros where
+    /// nothing is drawn.
+    pub fn philox(philox: Option<Philox>, base: u64) -> Self {
+        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, base, 0, 0, 0] })
+    }
+
     /// A struct of 32-bit members, at most twelve.
     pub fn words<const N: usize>(members: [u32; N]) -> Self {
         let mut words = [0; 12];
@@ -97,13 +103,6 @@ impl From<usize> for Arg {
 #[track_caller]
 fn int(v: usize) -> i32 {
     i32::try_from(v).unwrap_or_else(|_| panic!("a kernel's size is {v}, more than an int holds"))
-}
-
-/// `struct Philox` of `philox.cuh`; zeros where nothing is drawn.
-impl From<Option<Philox>> for Arg {
-    fn from(philox: Option<Philox>) -> Self {
-        philox.map_or(Arg::NULL, |p| Arg { words: [p.seed, p.stream, 0, 0, 0, 0] })
-    }
 }
 
 impl From<u64> for Arg {

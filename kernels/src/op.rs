@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::rc::Rc;
 
 use crate::device::Device;
+use crate::launch::Arg;
 use crate::philox::Philox;
 use crate::tensor::{Tensor, TensorMut};
 
@@ -127,6 +128,8 @@ pub struct Cx {
     pub training: bool,
     /// False when no backward will come: ops may leave out what only it needs.
     pub saving: bool,
+    /// Where on a GPU lies the number (u64) of draws before this step, from which the step's are counted; 0 for nowhere.
+    pub draws_base: u64,
     seed: u64,
     draws: u64,
 }
@@ -134,13 +137,18 @@ pub struct Cx {
 impl Cx {
     /// A context whose random numbers start at draw `draws` of the run with `seed`.
     pub fn new(device: Device, training: bool, saving: bool, seed: u64, draws: u64) -> Self {
-        Cx { device, training, saving, seed, draws }
+        Cx { device, training, saving, draws_base: 0, seed, draws }
     }
 
     /// The next random stream; each call of an op that draws takes one.
     pub fn next_philox(&mut self) -> Philox {
         self.draws += 1;
         Philox { seed: self.seed, stream: self.draws }
+    }
+
+    /// A stream of this context as a kernel's argument.
+    pub fn philox_arg(&self, philox: Option<Philox>) -> Arg {
+        Arg::philox(philox, self.draws_base)
     }
 
     /// How many streams were taken since the run began.

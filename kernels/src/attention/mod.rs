@@ -89,12 +89,12 @@ impl Attention {
         }
     }
 
-    fn launcher<'a>(&'a self, cuda: &'static Cuda, philox: Option<Philox>) -> Launcher<'a> {
+    fn launcher<'a>(&'a self, cuda: &'static Cuda, cx: &Cx, philox: Option<Philox>) -> Launcher<'a> {
         Launcher {
             cuda,
             heads: self.heads,
             segments: &self.segments,
-            philox: philox.into(),
+            philox: cx.philox_arg(philox),
             dropout: philox.map_or(0.0, |_| self.dropout),
         }
     }
@@ -145,7 +145,7 @@ impl Op for Attention {
         let mut logsumexp = Tensor::empty(&[q.rows(), self.heads], q.dtype().statistics(), cx.device);
         match q.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => {
-                self.launcher(cuda, philox).forward(&mut y, &mut logsumexp, [q, k, v]);
+                self.launcher(cuda, cx, philox).forward(&mut y, &mut logsumexp, [q, k, v]);
             }
             DType::F32 => {
                 cpu::forward(y.as_mut_slice(), logsumexp.as_mut_slice(), &self.problem([q, k, v], philox));
@@ -164,7 +164,7 @@ impl Op for Attention {
         let ([q, k, v, y, logsumexp], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else { return };
         match q.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => {
-                self.launcher(cuda, saved.philox).backward(grads, dy, [q, k, v], y, logsumexp);
+                self.launcher(cuda, cx, saved.philox).backward(grads, dy, [q, k, v], y, logsumexp);
             }
             DType::F32 => cpu_backward::backward(
                 grads,

@@ -39,7 +39,7 @@ impl Op for Dropout {
         let mut y = Tensor::empty(x.shape(), x.dtype(), cx.device);
         match x.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => {
-                cuda::forward(cuda, &mut y, x, Some(philox).into(), self.p);
+                cuda::forward(cuda, &mut y, x, cx.philox_arg(Some(philox)), self.p);
             }
             DType::F32 => masked::store(Some((y.as_mut_slice(), false)), x.as_slice(), Some(philox), self.p),
             DType::F64 => reference::forward::<f64>(y.as_mut_slice(), x.as_slice(), philox, self.p),
@@ -54,7 +54,7 @@ impl Op for Dropout {
         match dy.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => {
                 let p = saved.philox.map_or(0.0, |_| self.p);
-                cuda::backward(cuda, dx, dy, saved.philox.into(), p);
+                cuda::backward(cuda, dx, dy, cx.philox_arg(saved.philox), p);
             }
             DType::F32 => masked::store(dx.target(), dy.as_slice(), saved.philox, self.p),
             _ => reference::backward::<f64>(dx, dy.as_slice(), saved.philox, self.p),

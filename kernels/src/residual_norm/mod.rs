@@ -51,7 +51,7 @@ impl Op for ResidualNorm {
         let mut statistics = Tensor::empty(&[x.rows(), 2], x.dtype().statistics(), cx.device); // (mean, rstd) a row
         match x.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => {
-                let (mask, p, eps) = (philox.into(), philox.map_or(0.0, |_| self.p), self.eps as f32);
+                let (mask, p, eps) = (cx.philox_arg(philox), philox.map_or(0.0, |_| self.p), self.eps as f32);
                 let outputs = (&mut z, z_pos.as_mut(), &mut s, &mut statistics);
                 cuda::forward(cuda, outputs, x, r, w, b, positions, mask, p, eps);
             }
@@ -89,7 +89,7 @@ impl Op for ResidualNorm {
         }
         match s.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => {
-                let (mask, p) = (saved.philox.into(), saved.philox.map_or(0.0, |_| self.p));
+                let (mask, p) = (cx.philox_arg(saved.philox), saved.philox.map_or(0.0, |_| self.p));
                 cuda::backward(cuda, [dx, dr, dw, db], [dz, dz_pos], s, w, statistics, mask, p);
                 if let (Some(dz_pos), Some(dpositions)) = (dz_pos, dpositions.first_mut()) {
                     cuda::backward_positions(cuda, dpositions, dz_pos);
