@@ -9,6 +9,7 @@ mod dump;
 mod eval;
 mod ground;
 mod params;
+mod report;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,8 @@ enum Command {
     Dump(dump::Args),
     /// List the parameters of a model.
     Params(params::Args),
+    /// Write a page of HTML about a run: curves, metrics, pictures, the worst mistakes, settings.
+    Report(report::Args),
     /// Make datasets.
     Data(data::Args),
 }
@@ -49,6 +52,7 @@ fn main() -> std::process::ExitCode {
         Command::Ground(args) => ground::run(args),
         Command::Dump(args) => dump::run(args),
         Command::Params(args) => params::run(args),
+        Command::Report(args) => report::run(args),
         Command::Data(args) => data::run(args),
     };
     match result {
