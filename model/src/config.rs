@@ -38,7 +38,6 @@ pub struct ModelConfig {
     /// `roberta-base`, `distilroberta-base`, `roberta-large`, or `words` (embeddings only). Sizes are `text_config`'s.
     pub text_encoder_type: String,
     /// Sizes of the text encoder; absent: those of `text_encoder_type`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub text_config: Option<TextConfig>,
     /// Leaves the text encoder as loaded.
     pub freeze_text_encoder: bool,
@@ -105,7 +104,6 @@ pub struct TextConfig {
     pub attention_probs_dropout_prob: f32,
     /// For `words`: the tokenizer's ids that have an embedding row of their own, in the order of the rows from 1 on;
     /// row 0 is shared by all others. Empty: token ids are rows.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vocabulary: Vec<i32>,
 }
 

@@ -23,4 +23,6 @@ pub mod progress;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod settings;
 pub mod status;
+pub mod unbuilt;

@@ -6,6 +6,7 @@
 pub mod caption;
 pub mod coco;
 pub mod image;
+pub mod official;
 pub mod positive_map;
 pub mod problems;
 pub mod resize;
