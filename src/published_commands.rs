@@ -135,7 +135,11 @@ fn every_published_option_is_a_flag_a_key_and_json() {
             ("flag", resolve(args).unwrap()),
             ("flag with dashes", resolve(&dashed).unwrap()),
             ("--set", resolve(&[&["--ema".into()], &set(dest, &written)[..]].concat()).unwrap()),
-            ("--set of the flag's name", resolve(&[&["--ema".into()], &set(stem, if is_switch { "1" } else { &written })[..]].concat()).unwrap()),
+            (
+                "--set of the flag's name",
+                resolve(&[&["--ema".into()], &set(stem, if is_switch { "1" } else { &written })[..]].concat())
+                    .unwrap(),
+            ),
             ("JSON", json(dest, value)),
             ("JSON of the flag's name", json(stem, if is_switch { &switched } else { value })),
         ] {

@@ -160,6 +160,11 @@ impl ModelConfig {
         anyhow::ensure!(self.dec_layers > 0, "dec_layers is 0: the decoder makes the predictions");
         anyhow::ensure!(self.num_queries > 0, "num_queries is 0: there is nothing to predict boxes with");
         anyhow::ensure!((0.0..1.0).contains(&self.dropout), "dropout {} is not in [0, 1)", self.dropout);
+        anyhow::ensure!(
+            !self.backbone.starts_with("timm_"),
+            "backbone {:?}: timm's backbones are not built yet",
+            self.backbone
+        );
         let backbones = ["resnet18", "resnet34", "resnet50", "resnet101", "conv5"];
         anyhow::ensure!(
             backbones.contains(&self.backbone.as_str()),

@@ -191,6 +191,12 @@ pub struct DataConfig {
     pub max_size: u32,
     /// Crops every second training image.
     pub random_crop: bool,
+    /// Lengths of the shorter side before a crop.
+    pub crop_scales: Vec<u32>,
+    /// Least side of a crop.
+    pub crop_min_size: u32,
+    /// Greatest side of a crop.
+    pub crop_max_size: u32,
     /// Keeps the meaning of captions: crops keep every box, nothing is mirrored.
     pub cautious: bool,
     /// Makes this emoji dataset in `emoji_dir` first, unless it is there.
@@ -201,7 +207,7 @@ pub struct DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        let transforms = TransformConfig::default();
+        let (transforms, crop) = (TransformConfig::default(), CropConfig::default());
         DataConfig {
             train_ann: None,
             val_ann: Vec::new(),
@@ -210,6 +216,9 @@ impl Default for DataConfig {
             val_scale: transforms.val_scale,
             max_size: transforms.max_size,
             random_crop: transforms.crop.is_some(),
+            crop_scales: crop.scales,
+            crop_min_size: crop.min_size,
+            crop_max_size: crop.max_size,
             cautious: transforms.cautious,
             emoji: None,
             emoji_dir: None,
@@ -220,11 +229,16 @@ impl Default for DataConfig {
 impl DataConfig {
     /// The transforms that these options describe.
     pub fn transforms(&self) -> TransformConfig {
+        let crop = || CropConfig {
+            scales: self.crop_scales.clone(),
+            min_size: self.crop_min_size,
+            max_size: self.crop_max_size,
+        };
         TransformConfig {
             train_scales: self.train_scales.clone(),
             val_scale: self.val_scale,
             max_size: self.max_size,
-            crop: self.random_crop.then(CropConfig::default),
+            crop: self.random_crop.then(crop),
             cautious: self.cautious,
         }
     }
@@ -261,6 +275,7 @@ impl RunConfig {
         self.unbuilt.check()?;
         self.model.validate()?;
         let t = &self.training;
+        ensure!(t.optimizer != OptimizerKind::Sgd, "optimizer sgd is not built: adam and adamw are, both AdamW");
         ensure!(t.batch_size > 0, "batch_size is 0: a step needs images");
         ensure!(!t.run_name.contains(['/', '\\']), "run_name {:?} is not the name of a folder", t.run_name);
         for (name, value) in [("lr", t.lr), ("text_encoder_lr", t.text_encoder_lr), ("weight_decay", t.weight_decay)]
@@ -269,5 +284,74 @@ impl RunConfig {
         }
         ensure!((0.0..=1.0).contains(&t.ema_decay), "ema_decay {} is not in [0, 1]", t.ema_decay);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    fn resolved(assignments: &[&str]) -> RunConfig {
+        let mut settings = Settings::default();
+        assignments.iter().for_each(|assignment| settings.add_assignment(assignment).unwrap());
+        settings.resolve().unwrap()
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_reason() {
+        assert!(RunConfig::default().check().is_ok());
+        // Weights of losses that are off change nothing.
+        assert!(
+            resolved(&["qa_loss_coef=25", "mask_loss_coef=2", "dist_url=x", "remove_difficult=1"]).check().is_ok()
+        );
+        for (setting, reason) in [
+            ("backbone=vgg", "resnet101"),
+            ("backbone=timm_tf_efficientnet_b3_ns", "timm's backbones are not built"),
+            ("run_name=a/b", "not the name of a folder"),
+            ("batch_size=0", "a step needs images"),
+            ("lr=-1", ">= 0"),
+            ("ema_decay=2", "not in [0, 1]"),
+            ("optimizer=sgd", "sgd is not built"),
+            ("masks=1", "mask heads are not built"),
+            ("mask_model=v2", "mask heads are not built"),
+            ("frozen_weights=x.pth", "mask heads"),
+            ("do_qa=1", "question heads are not built"),
+            ("split_qa_heads=1", "question heads are not built"),
+            ("no_detection=1", "questions"),
+            ("predict_final=1", "is not built"),
+            ("contrastive_loss=1", "contrastive_align_loss is"),
+            ("set_loss=sequential", "hungarian"),
+            ("no_pass_pos_and_query=1", "positions"),
+            ("epoch_chunks=25", "chunks are not built"),
+            ("split=testdev", "mdetr eval"),
+            ("clevr_eval_path=x", "mdetr eval"),
+            ("lvis_minival_path=x", "mdetr eval"),
+            ("world_size=2", "one process"),
+            ("ngpus=8", "one process"),
+            ("nodes=4", "one process"),
+            ("partition=p", "cluster"),
+            ("timeout=3", "cluster"),
+            ("job_dir=d", "cluster"),
+            ("mail=me", "cluster"),
+        ] {
+            let (key, _) = setting.split_once('=').unwrap();
+            let message = format!("{:#}", resolved(&[setting]).check().unwrap_err());
+            assert!(message.contains(key) && message.contains(reason), "{setting}: {message}");
+        }
+        let message = format!("{:#}", resolved(&["do_qa=1", "nodes=4"]).check().unwrap_err());
+        assert!(message.contains("do_qa") && message.contains("nodes"), "all at once: {message}");
+    }
+
+    #[test]
+    fn a_run_goes_where_its_names_say() {
+        for (settings, folder) in [
+            (&[][..], "runs/mdetr"),
+            (&["run_name=a"], "runs/a"),
+            (&["output_dir=step1"], "step1"),
+            (&["output_dir=out", "run_name=a"], "out/a"),
+        ] {
+            assert_eq!(resolved(settings).run_dir(), PathBuf::from(folder));
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod caption;
 pub mod coco;
+pub mod concat;
 pub mod image;
 pub mod official;
 pub mod positive_map;

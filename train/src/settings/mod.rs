@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
 use crate::config::RunConfig;
+use crate::data::official;
 pub use table::{Kind, Setting};
 
 /// Layers of settings, each over those before it.
@@ -66,9 +67,17 @@ impl Settings {
         Ok(())
     }
 
-    /// Fills the rest with the published defaults.
-    pub fn resolve(self) -> Result<RunConfig> {
-        serde_json::from_value(Value::Object(self.values)).context("the configuration")
+    /// Fills the rest with the published defaults, which for image sizes are CLEVR's where the data is.
+    pub fn resolve(mut self) -> Result<RunConfig> {
+        let resolve = |values| serde_json::from_value(Value::Object(values)).context("the configuration");
+        let config: RunConfig = resolve(self.values.clone())?;
+        if !config.official.is_clevr() {
+            return Ok(config);
+        }
+        for (key, value) in official::clevr_sizes() {
+            self.values.entry(key).or_insert(value);
+        }
+        resolve(self.values)
     }
 }
 

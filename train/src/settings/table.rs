@@ -123,6 +123,9 @@ const DATA: &[Setting] = &[
     ours("val_scale", Count, "Length of the shorter side in evaluation"),
     ours("max_size", Count, "Limit of the longer side"),
     ours("random_crop", Switch, "Do not crop every second training image"),
+    ours("crop_scales", Counts, "Lengths of the shorter side before a crop"),
+    ours("crop_min_size", Count, "Least side of a crop"),
+    ours("crop_max_size", Count, "Greatest side of a crop"),
     ours("cautious", Switch, "Let crops lose boxes, and mirror every second training image"),
     ours("emoji", Object, "Make this emoji dataset first, unless it is there"),
     ours("emoji.seed", Count, "Seed of its scenes"),
@@ -143,7 +146,7 @@ const DATASETS: &[Setting] = &[
     published(
         "combine_datasets",
         Words,
-        "Datasets to train on: flickr, mixed, refexp, gqa, vg, phrasecut, modulated_lvis, clevr",
+        "Datasets to train on: flickr, mixed, refexp, gqa, vg, phrasecut, modulated_lvis, clevr, clevrref",
     ),
     published("combine_datasets_val", Words, "Datasets to evaluate on"),
     published("test", Switch, "Evaluate on the test split of flickr, refexp and phrasecut"),
