@@ -25,5 +25,7 @@ pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod settings;
 pub mod status;
 pub mod tensorboard;
+pub mod unbuilt;
