@@ -36,11 +36,13 @@ pub struct Args {
     #[arg(long)]
     shuffle_captions: bool,
     #[command(flatten)]
+    weights: crate::weights::Args,
+    #[command(flatten)]
     device: crate::device::Args,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let (mut config, mut model) = mdetr_train::checkpoint::read(&args.checkpoint)?;
+    let (mut config, mut model) = mdetr_train::checkpoint::read(&args.checkpoint, args.weights.which)?;
     if !args.val_ann.is_empty() {
         config.data.val_ann = args.val_ann;
     }

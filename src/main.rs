@@ -10,8 +10,10 @@ mod eval;
 mod ground;
 mod params;
 mod train;
+mod weights;
 
 use clap::{Parser, Subcommand};
+use mdetr_train::signals::Stopped;
 
 /// MDETR: finds what a text names in an image. Trains, evaluates and runs without a deep-learning framework.
 #[derive(Parser)]
@@ -51,9 +53,13 @@ fn main() -> std::process::ExitCode {
         Command::Params(args) => params::run(args),
         Command::Data(args) => data::run(args),
     };
-    match result {
+    match &result {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(e) if is_broken_pipe(&e) => std::process::ExitCode::SUCCESS,
+        Err(e) if is_broken_pipe(e) => std::process::ExitCode::SUCCESS,
+        Err(e) if let Some(stopped) = e.downcast_ref::<Stopped>() => {
+            eprintln!("{e:#}");
+            stopped.exit_status().into()
+        }
         Err(e) => {
             eprintln!("error: {e:#}");
             std::process::ExitCode::FAILURE

@@ -275,11 +275,7 @@ impl<'p> Tape<'p> {
 
     /// The gradients for given gradients of some variables. `on_ready` is called with each parameter as soon as its
     /// gradient is complete, in the order in which that happens.
-    pub fn backward_from(
-        &self,
-        seeds: Vec<(&Var, Tensor)>,
-        on_ready: impl FnMut(ParameterId, &Tensor),
-    ) -> Gradients {
+    pub fn backward_from(&self, seeds: Vec<(&Var, Tensor)>, on_ready: impl FnMut(ParameterId, &Tensor)) -> Gradients {
         self.run_backward(seeds, Gradients::default(), on_ready)
     }
 

@@ -61,6 +61,7 @@ pub fn batch(step: u64) -> Collated {
         },
         phrases: Phrases { tokens: Vec::new(), image: Vec::new(), candidates: Vec::new() },
         records: Vec::new(),
+        share: 1.0,
     }
 }
 
@@ -82,7 +83,8 @@ pub fn train(device: Device, precision: Precision, batches: Vec<Collated>) -> Tr
     model.parameters.to_device(device);
     let t = &config.training;
     let optimizer = Optimizer::new(&model.parameters, precision, t.weight_decay, t.clip_max_norm, Some(t.ema_decay));
-    let mut trainer = Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, profile: None };
+    let mut trainer =
+        Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, accumulate: 1, profile: None };
     let criterion = Criterion::new(&config.criterion);
     let reports = trainer.train(&criterion, batches.into_iter().map(Ok), |_| RATES);
     let values = |t: &Tensor| t.to_device(Device::Cpu).to_dtype(DType::F64).to_f64_vec();

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::data::{CropConfig, TransformConfig};
 use crate::emoji::EmojiConfig;
+use crate::run::SaveEvery;
 use crate::schedule::{Kind, Rates, Schedule};
 
 /// Everything that a run depends on.
@@ -71,8 +72,21 @@ pub struct TrainingConfig {
     pub ema: bool,
     /// Its decay.
     pub ema_decay: f64,
+    /// Batches whose gradients make one step: the step of a batch so many times as large, in the memory of one.
+    pub accumulate: usize,
     /// Evaluates every so many epochs.
     pub eval_skip: usize,
+    /// Saves inside of epochs too, after so many steps (`500`) or minutes (`10m`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_every: Option<SaveEvery>,
+    /// Keeps the newest so many of `checkpoint0001`, `checkpoint0003`, ...; all by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<usize>,
+    /// Goes on from a checkpoint or the folder of a run; `auto`: from the run's own if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<String>,
+    /// Throws away the run that is in the folder.
+    pub overwrite: bool,
     /// Stops after so many steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
@@ -130,7 +144,12 @@ impl Default for TrainingConfig {
             precision: Precision::F32,
             ema: false,
             ema_decay: 0.9998,
+            accumulate: 1,
             eval_skip: 1,
+            save_every: None,
+            keep: None,
+            resume: None,
+            overwrite: false,
             max_steps: None,
             pretrain: None,
         }
@@ -247,8 +266,9 @@ impl Settings {
             Value::Object(map) => map,
             _ => unreachable!("a configuration is an object"),
         };
-        let optional = ["text_config", "max_steps", "pretrain", "train_ann", "img_path", "emoji", "emoji_dir"];
-        known.extend(optional.map(|key| (key.to_string(), Value::Null)));
+        let optional = ["text_config", "save_every", "keep", "resume", "max_steps", "pretrain"];
+        let optional_data = ["train_ann", "img_path", "emoji", "emoji_dir"];
+        known.extend(optional.into_iter().chain(optional_data).map(|key| (key.to_string(), Value::Null)));
         let unknown = self.values.keys().filter(|key| !known.contains_key(*key)).cloned().collect();
         let mut values = self.values;
         if let Some(Value::String(one)) = values.get("val_ann") {
@@ -265,6 +285,11 @@ impl RunConfig {
     /// The folder of the run.
     pub fn run_dir(&self) -> PathBuf {
         self.training.output_dir.join(&self.training.run_name)
+    }
+
+    /// Images in a step.
+    pub fn images_per_step(&self) -> usize {
+        self.training.batch_size * self.training.accumulate
     }
 
     /// The schedule of a run with epochs of `steps_per_epoch` steps.
@@ -285,6 +310,11 @@ impl RunConfig {
         self.model.validate()?;
         let t = &self.training;
         anyhow::ensure!(t.batch_size > 0, "batch_size is 0: a step needs images");
+        anyhow::ensure!(t.accumulate > 0, "accumulate is 0: a step needs at least one batch");
+        anyhow::ensure!(
+            t.resume.is_none() || !t.overwrite,
+            "resume goes on with a run and overwrite throws it away: give one of them"
+        );
         anyhow::ensure!(
             !t.run_name.is_empty() && !t.run_name.contains(['/', '\\']),
             "run_name {:?} is not the name of a folder",
@@ -339,6 +369,9 @@ mod tests {
             "lr=-1",
             "schedule=cosine",
             "precision=f8",
+            "accumulate=0",
+            "save_every=0",
+            "save_every=often",
         ] {
             let mut settings = Settings::default();
             settings.add_assignment(bad).unwrap();

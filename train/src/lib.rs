@@ -1,6 +1,7 @@
 //! Data, transforms, loader, engine, optimizer, schedules, evaluators, and the pictures that a run leaves.
 #![forbid(unsafe_code)]
 
+pub mod accumulate;
 pub mod ahead;
 pub mod checkpoint;
 pub mod collate;
@@ -23,4 +24,5 @@ pub mod progress;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod signals;
 pub mod status;
