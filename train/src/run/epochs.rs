@@ -29,6 +29,9 @@ impl Run<'_> {
         while self.position.epoch < t.epochs && self.position.epoch * schedule.steps_per_epoch < max_steps {
             self.train_one_epoch(&schedule, max_steps, &mut progress)?;
             last = Some(self.end_epoch(&schedule, max_steps)?);
+            if self.position.step > 0 {
+                break; // max_steps cut the epoch
+            }
         }
         progress.finish();
         Ok(last)
