@@ -241,12 +241,14 @@ fn training_step(args: &Args, device: Device) -> Result<()> {
         targets: targets(shape),
         phrases: Phrases { tokens: Vec::new(), image: Vec::new(), candidates: Vec::new() },
         records: Vec::new(),
+        share: 1.0,
     };
     model.parameters.set_precision(precision);
     model.parameters.to_device(device);
     device.cuda().into_iter().for_each(|cuda| cuda.allow_tf32(precision == Precision::TF32));
     let optimizer = Optimizer::new(&model.parameters, precision, 1e-4, 0.1, Some(0.9998));
-    let mut trainer = Trainer { model: &mut model, optimizer, precision, seed: 0, draws: 0, profile: None };
+    let mut trainer =
+        Trainer { model: &mut model, optimizer, precision, seed: 0, draws: 0, accumulate: 1, profile: None };
 
     let (times, reports) = measure(&mut trainer, &criterion, &batch, untimed, repeats)?;
     let dtype = format!("{precision:?}").to_lowercase();

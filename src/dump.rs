@@ -22,7 +22,7 @@ With --case, JSON on stdout has losses by name, the matching, and the gradient n
 parameter.")]
 pub struct Args {
     /// A checkpoint, the folder of a run, or `recipe`.
-    weights: PathBuf,
+    checkpoint: PathBuf,
     /// The architecture for `recipe`: a configuration with the published argument names.
     #[arg(long, value_name = "FILE")]
     model_config: Option<PathBuf>,
@@ -41,6 +41,8 @@ pub struct Args {
     /// Where the tensors go.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    weights: crate::weights::Args,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -53,12 +55,12 @@ pub fn run(args: Args) -> Result<()> {
 
 /// The model that the first argument names, with the architecture of `config` if it is the recipe.
 fn model(args: &Args, config: impl FnOnce() -> Result<ModelConfig>) -> Result<Mdetr> {
-    if args.weights == Path::new("recipe") {
+    if args.checkpoint == Path::new("recipe") {
         let mut model = Mdetr::new(&config()?, 0)?;
         mdetr_model::recipe::fill(&mut model.parameters);
         return Ok(model);
     }
-    Ok(mdetr_train::checkpoint::read(&args.weights)?.1)
+    Ok(mdetr_train::checkpoint::read(&args.checkpoint, args.weights.which)?.1)
 }
 
 fn dump_case(args: &Args, dir: &Path) -> Result<()> {
@@ -74,13 +76,13 @@ fn dump_case(args: &Args, dir: &Path) -> Result<()> {
 }
 
 fn dump_image(args: &Args, image: &Path, caption: &str) -> Result<()> {
-    let is_recipe = args.weights == Path::new("recipe");
+    let is_recipe = args.checkpoint == Path::new("recipe");
     let session = if is_recipe {
         let config = args.model_config.as_ref().context("recipe weights need --model-config FILE")?;
         let (_, config, _): (_, _, CriterionConfig) = read_configs(config)?;
         Session::new(model(args, || Ok(config))?, Default::default(), args.tokenizer.as_deref())?
     } else {
-        Session::open(&args.weights, args.tokenizer.as_deref())?
+        Session::open(&args.checkpoint, args.weights.which, args.tokenizer.as_deref())?
     };
     let (batch, _) = session.batch(image, caption)?;
     save(&args.output, &activations(&session.model, &batch, DType::F32))

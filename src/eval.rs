@@ -34,6 +34,8 @@ pub struct Args {
     #[arg(long)]
     shuffle_captions: bool,
     #[command(flatten)]
+    weights: crate::weights::Args,
+    #[command(flatten)]
     memory: Memory,
 }
 
@@ -41,7 +43,7 @@ impl From<crate::train::Args> for Args {
     /// `train --eval`.
     fn from(args: crate::train::Args) -> Self {
         let crate::train::Args { settings, memory, .. } = args;
-        Args { checkpoint: None, settings, max_images: None, shuffle_captions: false, memory }
+        Args { checkpoint: None, settings, max_images: None, shuffle_captions: false, weights: Default::default(), memory }
     }
 }
 
@@ -53,7 +55,7 @@ pub fn run(args: Args) -> Result<()> {
     let checkpoint =
         checkpoint.context("which checkpoint? name it: mdetr eval CHECKPOINT, or --resume CHECKPOINT")?;
     given.unbuilt.check()?;
-    let (trained, mut model) = mdetr_train::checkpoint::read(&checkpoint)?;
+    let (trained, mut model) = mdetr_train::checkpoint::read(&checkpoint, args.weights.which)?;
     let config = args.settings.resolve(base(&trained, &given)?)?;
     config.check()?;
     check_architecture(&checkpoint, &trained.model, &config.model)?;

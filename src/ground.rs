@@ -57,6 +57,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
     #[command(flatten)]
+    weights: crate::weights::Args,
+    #[command(flatten)]
     device: crate::device::Args,
 }
 
@@ -75,7 +77,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn ground(args: &Args, device: Device) -> Result<()> {
     let pairs = pairs(args)?;
-    let mut session = Session::open(&args.checkpoint, None)?;
+    let mut session = Session::open(&args.checkpoint, args.weights.which, None)?;
     session.model.parameters.to_device(device);
     let options = GroundOptions {
         threshold: args.threshold,

@@ -15,8 +15,10 @@ mod report;
 mod published_commands;
 mod settings;
 mod train;
+mod weights;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use mdetr_train::signals::Stopped;
 
 /// MDETR: finds what a text names in an image. Trains, evaluates and runs without a deep-learning framework.
 #[derive(Parser)]
@@ -68,9 +70,13 @@ fn main() -> std::process::ExitCode {
         Command::Report(args) => report::run(args),
         Command::Data(args) => data::run(args),
     };
-    match result {
+    match &result {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(e) if is_broken_pipe(&e) => std::process::ExitCode::SUCCESS,
+        Err(e) if is_broken_pipe(e) => std::process::ExitCode::SUCCESS,
+        Err(e) if let Some(stopped) = e.downcast_ref::<Stopped>() => {
+            eprintln!("{e:#}");
+            stopped.exit_status().into()
+        }
         Err(e) => {
             eprintln!("error: {e:#}");
             std::process::ExitCode::FAILURE

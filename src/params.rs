@@ -22,11 +22,13 @@ pub struct Args {
     /// The architecture of a checkpoint or run.
     #[arg(long, value_name = "CKPT", conflicts_with = "model_config")]
     checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    weights: crate::weights::Args,
 }
 
 pub fn run(args: Args) -> Result<()> {
     let model = match (&args.checkpoint, &args.model_config) {
-        (Some(path), _) => mdetr_train::checkpoint::read(path)?.1,
+        (Some(path), _) => mdetr_train::checkpoint::read(path, args.weights.which)?.1,
         (None, Some(path)) => Mdetr::new(&mdetr_train::dump::read_configs(path)?.1, 0)?,
         (None, None) => Mdetr::new(&ModelConfig::default(), 0)?,
     };

@@ -7,11 +7,13 @@
 
 pub mod functional;
 pub mod gradcheck;
+pub mod gradients;
 pub mod parameter;
 pub mod profile;
 pub mod tape;
 pub mod var;
 
+pub use gradients::Gradients;
 pub use parameter::{Layout, Parameter, ParameterId, Parameters};
-pub use tape::{Gradients, Tape};
+pub use tape::Tape;
 pub use var::Var;

@@ -11,6 +11,7 @@ use std::ops::Range;
 use mdetr_kernels::op::{Cx, GradSlot, Op, Pass, Saved};
 use mdetr_kernels::{DType, Device, Precision, Tensor, rounding};
 
+use crate::gradients::Gradients;
 use crate::parameter::{ParameterId, Parameters};
 use crate::profile::Profile;
 use crate::var::Var;
@@ -53,32 +54,6 @@ struct VarInfo {
     parameter: Option<ParameterId>,
     /// The node whose backward completes a parameter's gradient.
     first_use: Option<usize>,
-}
-
-/// The gradients that a backward pass left: one for each parameter that took part.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    parameters: HashMap<ParameterId, Tensor>,
-    leaves: HashMap<usize, Tensor>,
-}
-
-impl Gradients {
-    /// The gradient of a parameter; `None` when the loss does not depend on it.
-    pub fn parameter(&self, id: ParameterId) -> Option<&Tensor> {
-        self.parameters.get(&id)
-    }
-
-    /// The gradient of a leaf made by [`Tape::leaf`].
-    pub fn leaf(&self, var: &Var) -> Option<&Tensor> {
-        self.leaves.get(&var.id)
-    }
-
-    /// Gradients with their parameters, in the order of the parameters.
-    pub fn iter(&self) -> impl Iterator<Item = (ParameterId, &Tensor)> {
-        let mut ids: Vec<_> = self.parameters.keys().copied().collect();
-        ids.sort();
-        ids.into_iter().map(|id| (id, &self.parameters[&id]))
-    }
 }
 
 impl<'p> Tape<'p> {
@@ -290,14 +265,24 @@ impl<'p> Tape<'p> {
 
     /// The gradients of a scalar when its own is `gradient` (), so that small ones are not zero in f16.
     pub fn backward_of(&self, loss: &Var, gradient: Tensor) -> Gradients {
-        self.backward_from(vec![(loss, gradient)], |_, _| {})
+        self.backward_onto(loss, gradient, Gradients::default())
+    }
+
+    /// [`Self::backward_of`], added to what an earlier tape of the same parameters left.
+    pub fn backward_onto(&self, loss: &Var, gradient: Tensor, earlier: Gradients) -> Gradients {
+        self.run_backward(vec![(loss, gradient)], earlier, |_, _| {})
     }
 
     /// The gradients for given gradients of some variables. `on_ready` is called with each parameter as soon as its
     /// gradient is complete, in the order in which that happens.
-    pub fn backward_from(
+    pub fn backward_from(&self, seeds: Vec<(&Var, Tensor)>, on_ready: impl FnMut(ParameterId, &Tensor)) -> Gradients {
+        self.run_backward(seeds, Gradients::default(), on_ready)
+    }
+
+    fn run_backward(
         &self,
         seeds: Vec<(&Var, Tensor)>,
+        earlier: Gradients,
         mut on_ready: impl FnMut(ParameterId, &Tensor),
     ) -> Gradients {
         let mut graph = std::mem::take(&mut *self.graph.borrow_mut());
@@ -313,7 +298,10 @@ impl<'p> Tape<'p> {
                 done[node].push((parameter, graph.parameters[&parameter]));
             }
         }
-        let mut result = Gradients::default();
+        let mut result = Gradients { parameters: earlier.parameters, ..Gradients::default() };
+        for &(parameter, var) in done.iter().flatten() {
+            grads[var] = result.parameters.remove(&parameter);
+        }
         while let Some(node) = graph.nodes.pop() {
             self.backward_node(node, &graph.vars, &mut grads);
             for &(parameter, var) in &done[graph.nodes.len()] {

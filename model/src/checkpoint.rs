@@ -1,28 +1,60 @@
 //! Parameters on disk: safetensors files under the published names, in the published shapes.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use mdetr_autograd::Parameters;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use mdetr_autograd::{Parameter, Parameters};
 use mdetr_kernels::{Device, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
+
+/// A tensor that lies as a parameter does (its value, its moving average, a moment), as a file holds it: f32 in the
+/// published shape.
+#[derive(Clone, Debug)]
+pub struct Published<'a> {
+    parameter: &'a Parameter,
+    tensor: &'a Tensor,
+    shape: Vec<usize>,
+}
+
+impl<'a> Published<'a> {
+    /// `tensor`, on any device, lies as the value of `parameter`.
+    pub fn new(parameter: &'a Parameter, tensor: &'a Tensor) -> Self {
+        Published { parameter, tensor, shape: parameter.published_shape() }
+    }
+}
+
+impl View for Published<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let values = self.parameter.to_published(self.tensor);
+        values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.len() * size_of::<f32>()
+    }
+}
 
 /// Writes values that lie as the parameters do (the parameters themselves, or their moving average).
 pub fn save(path: &Path, parameters: &Parameters, values: &[Tensor]) -> Result<()> {
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = parameters
-        .iter()
-        .zip(values)
-        .map(|((_, p), value)| {
-            let bytes = p.to_published(value).iter().flat_map(|&v| (v as f32).to_le_bytes()).collect();
-            (p.name.clone(), p.published_shape(), bytes)
-        })
-        .collect();
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, None)?;
-    write_synced(path, &bytes)
+    save_tensors(path, parameters.iter().zip(values).map(|((_, p), t)| (p.name.as_str(), Published::new(p, t))))
+}
+
+/// Writes tensors under their names.
+pub fn save_tensors<'a, N>(path: &Path, tensors: impl Iterator<Item = (N, Published<'a>)>) -> Result<()>
+where
+    N: AsRef<str> + Ord + Display,
+{
+    write_synced(path, &safetensors::serialize(tensors, None)?)
 }
 
 /// Writes a file and waits until it is on the disk.
@@ -43,10 +75,8 @@ pub fn load(path: &Path, parameters: &mut Parameters) -> Result<()> {
         .with_context(|| format!("{} is not a whole safetensors file", path.display()))?;
     let mut problems = Vec::new();
     for (_, p) in parameters.iter_mut() {
-        match read(&file, &p.name, &p.published_shape()) {
-            Ok(values) => {
-                p.value = Tensor::from_slice(&p.from_published(&values), p.value.shape(), Device::Cpu);
-            }
+        match read(&file, &p.name, p) {
+            Ok(value) => p.value = value,
             Err(e) => problems.push(e.to_string()),
         }
     }
@@ -64,9 +94,13 @@ pub fn load(path: &Path, parameters: &mut Parameters) -> Result<()> {
     Ok(())
 }
 
-fn read(file: &SafeTensors, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-    let view = file.tensor(name).map_err(|_| anyhow::anyhow!("{name} is missing"))?;
+/// The tensor called `name`, on the host, as it lies beside the value of `parameter`.
+pub fn read(file: &SafeTensors, name: &str, parameter: &Parameter) -> Result<Tensor> {
+    let shape = parameter.published_shape();
+    let view = file.tensor(name).map_err(|_| anyhow!("{name} is missing"))?;
     ensure!(view.shape() == shape, "{name} is {:?}, expected {shape:?}", view.shape());
     ensure!(view.dtype() == Dtype::F32, "{name} holds {:?}, expected F32", view.dtype());
-    Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    let floats = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let values: Vec<f32> = floats.collect();
+    Ok(Tensor::from_slice(&parameter.from_published(&values), parameter.value.shape(), Device::Cpu))
 }

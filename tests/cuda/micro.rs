@@ -1,5 +1,7 @@
 //! A model of half a million parameters, of which the backbone has 333,000, and batches for it.
 
+use std::path::Path;
+
 use anyhow::Result;
 use mdetr_kernels::philox::Philox;
 use mdetr_kernels::{DType, Device, Precision, Tensor};
@@ -7,6 +9,7 @@ use mdetr_model::batch::Text;
 use mdetr_model::criterion::Criterion;
 use mdetr_model::pretrain::Phrases;
 use mdetr_model::{Batch, Mdetr, Targets};
+use mdetr_train::checkpoint::{self, Position};
 use mdetr_train::collate::Collated;
 use mdetr_train::config::RunConfig;
 use mdetr_train::engine::{StepReport, Trainer};
@@ -62,6 +65,7 @@ pub fn batch(step: u64) -> Collated {
         },
         phrases: Phrases { tokens: Vec::new(), image: Vec::new(), candidates: Vec::new() },
         records: Vec::new(),
+        share: 1.0,
     }
 }
 
@@ -75,17 +79,39 @@ pub struct Trained {
 
 /// Trains a new model on the batches.
 pub fn train(device: Device, precision: Precision, batches: Vec<Collated>) -> Trained {
+    train_between(None, None, device, precision, batches)
+}
+
+/// The same for one that goes on from the checkpoint `from`, and is saved as the checkpoint `to`.
+pub fn train_between(
+    from: Option<&Path>,
+    to: Option<&Path>,
+    device: Device,
+    precision: Precision,
+    batches: Vec<Collated>,
+) -> Trained {
     let config = config();
     let mut model = Mdetr::new(&config.model, 5).unwrap();
     let size: usize = model.parameters.iter().map(|(_, p)| p.value.len()).sum();
     assert!(size <= 510_000, "{size} parameters");
+    from.into_iter().for_each(|from| checkpoint::restore_weights(from, &mut model.parameters).unwrap());
     model.parameters.set_precision(precision);
     model.parameters.to_device(device);
     let t = &config.training;
     let optimizer = Optimizer::new(&model.parameters, precision, t.weight_decay, t.clip_max_norm, Some(t.ema_decay));
-    let mut trainer = Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, profile: None };
+    let mut trainer =
+        Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, accumulate: 1, profile: None };
+    if let Some(from) = from {
+        let state = checkpoint::state(from).unwrap();
+        checkpoint::restore_optimizer(from, &state, &trainer.model.parameters, &mut trainer.optimizer).unwrap();
+        trainer.draws = state.position.draws;
+    }
     let criterion = Criterion::new(&config.criterion);
     let reports = trainer.train(&criterion, batches.into_iter().map(Ok), |_| RATES);
+    if let Some(to) = to {
+        let position = Position { draws: trainer.draws, ..Position::default() };
+        checkpoint::write(to, &config, &trainer.model.parameters, &trainer.optimizer, position).unwrap();
+    }
     let values = |t: &Tensor| t.to_device(Device::Cpu).to_dtype(DType::F64).to_f64_vec();
     let averages = trainer.optimizer.ema().unwrap().iter().map(values).collect::<Vec<_>>();
     let state = trainer.model.parameters.iter().map(|(_, p)| values(&p.value)).chain(averages).collect();

@@ -6,7 +6,7 @@ use mdetr_kernels::{Device, Precision, Tensor};
 use mdetr_train::collate::Collated;
 use serde_json::Value;
 
-use super::micro::{Trained, batch, train};
+use super::micro::{Trained, batch, train, train_between};
 
 fn batches(steps: u64) -> Vec<Collated> {
     (0..steps).map(batch).collect()
@@ -48,6 +48,26 @@ fn repeat_in_f16() {
 #[test]
 fn repeat_in_bf16() {
     super::on_gpu("steps::repeat_in_bf16", |gpu| repeat(gpu, Precision::BF16, 1e-1));
+}
+
+/// Two steps, a checkpoint, and two more by a new model are four steps, bit by bit. In
+/// f16, where the first steps are skipped or not as the loss scale says.
+#[test]
+fn go_on_from_a_checkpoint() {
+    super::on_gpu("steps::go_on_from_a_checkpoint", |gpu| {
+        let (dir, precision) = (tempfile::tempdir().unwrap(), Precision::F16);
+        let saved = dir.path().join("checkpoint");
+        let cuda = Cuda::open(gpu, Alloc::Arena).unwrap();
+        let device = Device::Cuda(cuda);
+        let whole = on(cuda, precision, batches(4));
+        train_between(None, Some(&saved), device, precision, batches(2)).reports.unwrap();
+        let rest = train_between(Some(&saved), None, device, precision, batches(4).split_off(2));
+        cuda.release();
+        let losses =
+            |trained: &Trained| trained.reports.as_ref().unwrap().iter().map(|r| r.losses[0].1).collect::<Vec<_>>();
+        assert_eq!(losses(&whole)[2..], losses(&rest)[..]);
+        assert!(rest.state == whole.state, "other weights or averages");
+    });
 }
 
 /// The driver's calls by name, those that made the host wait, and allocations, of a run of so many steps; nothing on a real

@@ -19,6 +19,8 @@ pub struct Collated {
     pub phrases: Phrases,
     /// Where each example came from, its boxes normalized.
     pub records: Vec<Target>,
+    /// Its share of the boxes of its step: 1 unless several batches make a step.
+    pub share: f64,
 }
 
 impl Collated {
@@ -84,7 +86,7 @@ impl Collator {
         let targets = targets(&examples, text.shape()[1]);
         let phrases = phrases(&examples, text.shape()[1]);
         let records = examples.into_iter().map(|e| e.target).collect();
-        Collated { batch: Batch { images, image_sizes, text }, targets, phrases, records }
+        Collated { batch: Batch { images, image_sizes, text }, targets, phrases, records, share: 1.0 }
     }
 }
 

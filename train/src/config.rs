@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::official::OfficialConfig;
 use crate::data::{CropConfig, TransformConfig};
 use crate::emoji::EmojiConfig;
+use crate::run::SaveEvery;
 use crate::schedule::{Kind, Rates, Schedule};
 use crate::unbuilt::UnbuiltConfig;
 
@@ -53,7 +54,8 @@ pub struct TrainingConfig {
     pub eval: bool,
     /// A checkpoint whose weights training starts from: a path or an address.
     pub load: Option<String>,
-    /// A checkpoint of a run to go on with, or one to evaluate: a path or an address.
+    /// A checkpoint or the folder of a run to go on with, or one to evaluate: a path or an address; `auto`: the run's own
+    /// if there is one.
     pub resume: Option<String>,
     /// The first epoch.
     pub start_epoch: usize,
@@ -90,8 +92,16 @@ pub struct TrainingConfig {
     pub ema: bool,
     /// Its decay.
     pub ema_decay: f64,
+    /// Batches whose gradients make one step: the step of a batch so many times as large, in the memory of one.
+    pub accumulate: usize,
     /// Evaluates every so many epochs.
     pub eval_skip: usize,
+    /// Saves inside of epochs too, after so many steps (`500`) or minutes (`10m`).
+    pub save_every: Option<SaveEvery>,
+    /// Keeps the newest so many of `checkpoint0001`, `checkpoint0003`, ...; all by default.
+    pub keep: Option<usize>,
+    /// Throws away the run that is in the folder.
+    pub overwrite: bool,
     /// Stops after so many steps.
     pub max_steps: Option<usize>,
     /// The image-caption warm-up before training, for models that start from nothing.
@@ -166,7 +176,11 @@ impl Default for TrainingConfig {
             precision: Precision::F32,
             ema: false,
             ema_decay: 0.9998,
+            accumulate: 1,
             eval_skip: 1,
+            save_every: None,
+            keep: None,
+            overwrite: false,
             max_steps: None,
             pretrain: None,
         }
@@ -256,6 +270,11 @@ impl RunConfig {
         }
     }
 
+    /// Images in a step.
+    pub fn images_per_step(&self) -> usize {
+        self.training.batch_size * self.training.accumulate
+    }
+
     /// The schedule of a run with epochs of `steps_per_epoch` steps.
     pub fn schedule(&self, steps_per_epoch: usize) -> Schedule {
         let t = &self.training;
@@ -277,6 +296,11 @@ impl RunConfig {
         let t = &self.training;
         ensure!(t.optimizer != OptimizerKind::Sgd, "optimizer sgd is not built: adam and adamw are, both AdamW");
         ensure!(t.batch_size > 0, "batch_size is 0: a step needs images");
+        ensure!(t.accumulate > 0, "accumulate is 0: a step needs at least one batch");
+        ensure!(
+            t.resume.is_none() || !t.overwrite,
+            "resume goes on with a run and overwrite throws it away: give one of them"
+        );
         ensure!(!t.run_name.contains(['/', '\\']), "run_name {:?} is not the name of a folder", t.run_name);
         for (name, value) in [("lr", t.lr), ("text_encoder_lr", t.text_encoder_lr), ("weight_decay", t.weight_decay)]
         {
@@ -310,6 +334,7 @@ mod tests {
             ("backbone=timm_tf_efficientnet_b3_ns", "timm's backbones are not built"),
             ("run_name=a/b", "not the name of a folder"),
             ("batch_size=0", "a step needs images"),
+            ("accumulate=0", "at least one batch"),
             ("lr=-1", ">= 0"),
             ("ema_decay=2", "not in [0, 1]"),
             ("optimizer=sgd", "sgd is not built"),

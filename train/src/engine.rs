@@ -4,20 +4,23 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
+use mdetr_autograd::functional as f;
 use mdetr_autograd::profile::Profile;
-use mdetr_autograd::{Tape, Var};
+use mdetr_autograd::{Gradients, Tape, Var};
 use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::{Device, Precision, Tensor};
 use mdetr_model::Mdetr;
 use mdetr_model::criterion::Criterion;
 use mdetr_model::pretrain::caption_contrastive;
+use serde::{Deserialize, Serialize};
 
+use crate::accumulate::with_shares;
 use crate::ahead::Ahead;
 use crate::collate::Collated;
 use crate::optimizer::Optimizer;
 use crate::progress::Progress;
 use crate::schedule::{Rates, Schedule};
-use crate::status::{Status, StepNumbers};
+use crate::status::{BatchLosses, Status, StepNumbers};
 
 /// A model in training.
 pub struct Trainer<'a> {
@@ -27,6 +30,8 @@ pub struct Trainer<'a> {
     pub optimizer: Optimizer,
     /// What it computes in; its parameters have the copies.
     pub precision: Precision,
+    /// Batches whose gradients make a step of [`Self::train`].
+    pub accumulate: usize,
     /// Of dropout.
     pub seed: u64,
     /// Random streams taken so far.
@@ -36,8 +41,9 @@ pub struct Trainer<'a> {
 }
 
 /// Means over an epoch, by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochStats {
+    /// Name, sum, count.
     sums: Vec<(String, f64, usize)>,
     /// Steps left out because a gradient was not finite in f16.
     pub skipped: usize,
@@ -68,6 +74,15 @@ pub struct StepReport {
     pub grad_norm: Option<f64>,
 }
 
+/// A step under way: what its batches have left so far.
+#[derive(Default)]
+struct Accumulated {
+    gradients: Gradients,
+    losses: Vec<BatchLosses>,
+    /// Of each batch, for messages.
+    images: Vec<String>,
+}
+
 /// A step that was enqueued; on a GPU its numbers come later.
 pub struct Enqueued {
     status: Status,
@@ -87,45 +102,64 @@ impl Trainer<'_> {
 
     /// One step of the image-caption warm-up. On a GPU it waits for the step's end.
     pub fn pretrain_step(&mut self, batch: &Collated, rates: Rates) -> Result<StepReport> {
-        let enqueued = self.enqueue_with(batch, rates, |model, tape| {
+        let mut step = self.begin();
+        self.add_with(&mut step, batch, |model, tape| {
             (caption_contrastive(model, tape, &batch.batch, &batch.phrases), Vec::new())
         });
+        let enqueued = self.end(step, rates);
         self.report(enqueued)
     }
 
     /// One step on the detection losses, without waiting for it.
     pub fn enqueue(&mut self, criterion: &Criterion, batch: &Collated, rates: Rates) -> Enqueued {
-        self.enqueue_with(batch, rates, |model, tape| {
+        let mut step = self.begin();
+        self.add(&mut step, criterion, batch);
+        self.end(step, rates)
+    }
+
+    fn begin(&self) -> Accumulated {
+        self.model.parameters.device().cuda().into_iter().for_each(Cuda::begin_step);
+        Accumulated::default()
+    }
+
+    /// Adds the gradients of the detection losses on a batch to those of its step.
+    fn add(&mut self, step: &mut Accumulated, criterion: &Criterion, batch: &Collated) {
+        self.add_with(step, batch, |model, tape| {
             let outputs = model.forward(tape, &batch.batch);
             let losses = criterion.forward(&outputs, &batch.targets);
             let terms = losses.terms().into_iter().map(|(name, v)| (name, v.value().clone())).collect();
             (losses.total, terms)
-        })
+        });
     }
 
-    fn enqueue_with(
+    fn add_with(
         &mut self,
+        step: &mut Accumulated,
         batch: &Collated,
-        rates: Rates,
         loss: impl for<'t> FnOnce(&Mdetr, &'t Tape<'t>) -> (Var<'t>, Vec<(&'static str, Tensor)>),
-    ) -> Enqueued {
+    ) {
         let device = self.model.parameters.device();
-        device.cuda().into_iter().for_each(Cuda::begin_step);
         let tape = Tape::training(&self.model.parameters, device, self.precision, self.seed, self.draws);
         let tape = if self.profile.is_some() { tape.with_profile() } else { tape };
         let (total, terms) = loss(self.model, &tape);
-        let gradients = tape.backward_of(&total, self.optimizer.loss_gradient());
-        let total = total.value().clone();
+        let share = batch.share;
+        step.losses.push(BatchLosses { share, total: total.value().clone(), terms });
+        step.images.push(images(batch));
+        let total = if share == 1.0 { total } else { f::weighted_sum(&[(&total, share)]) };
+        let earlier = std::mem::take(&mut step.gradients);
+        step.gradients = tape.backward_onto(&total, self.optimizer.loss_gradient(), earlier);
         self.draws = tape.draws();
         if let (Some(sum), Some(step)) = (&mut self.profile, tape.take_profile()) {
             sum.merge(&step);
         }
-        drop(tape);
+    }
+
+    fn end(&mut self, step: Accumulated, rates: Rates) -> Enqueued {
         // A loss that is not finite has gradients that are not finite: the optimizer touches nothing.
-        let outcome = self.optimizer.enqueue(&mut self.model.parameters, &gradients, rates);
-        let status = Status::send(&total, &terms, &outcome);
-        device.cuda().into_iter().for_each(Cuda::end_step);
-        Enqueued { status, images: images(batch) }
+        let outcome = self.optimizer.enqueue(&mut self.model.parameters, &step.gradients, rates);
+        let status = Status::send(&step.losses, &outcome);
+        self.model.parameters.device().cuda().into_iter().for_each(Cuda::end_step);
+        Enqueued { status, images: format!("images {}", step.images.join(", ")) }
     }
 
     /// What a step tells; waits for it where it is under way. Errors: a loss or a gradient that is not finite, with its name
@@ -175,11 +209,19 @@ impl Trainer<'_> {
             report(step, images, trainer.report(enqueued).with_context(|| format!("step {step}"))?);
             Ok(())
         };
-        for (step, batch) in (first..).zip(Ahead::new(batches, device)) {
-            let rates = rates(step);
-            under_way.push_back(
-                batch?.use_in(device, |batch| (step, batch.records.len(), self.enqueue(criterion, batch, rates))),
-            );
+        let mut batches = Ahead::new(with_shares(batches, self.accumulate), device);
+        for number in first.. {
+            let (mut step, mut images) = (None, 0);
+            for batch in batches.by_ref().take(self.accumulate) {
+                let batch = batch?;
+                let step = step.get_or_insert_with(|| self.begin());
+                batch.use_in(device, |batch| {
+                    images += batch.records.len();
+                    self.add(step, criterion, batch);
+                });
+            }
+            let Some(step) = step else { break };
+            under_way.push_back((number, images, self.end(step, rates(number))));
             if under_way.len() > ahead {
                 under_way.pop_front().map_or(Ok(()), |step| finish(self, step))?;
             }
@@ -187,39 +229,42 @@ impl Trainer<'_> {
         under_way.into_iter().try_for_each(|step| finish(self, step))
     }
 
-    /// An epoch of steps, the first of which is number `first_step` of the run. Stops early at step `max_steps`.
+    /// Steps of an epoch, the first of which is number `first` of the run.
     pub fn train_one_epoch(
         &mut self,
         criterion: &Criterion,
         batches: impl Iterator<Item = Result<Collated>>,
         schedule: &Schedule,
-        first_step: usize,
-        max_steps: usize,
-        progress: &mut Progress,
-    ) -> Result<EpochStats> {
-        let mut epoch = Epoch { stats: EpochStats::default(), start: Instant::now(), seen: 0, progress };
-        let batches = batches.take(max_steps.saturating_sub(first_step));
+        first: usize,
+        epoch: &mut Epoch,
+    ) -> Result<()> {
         let rates = |step| schedule.at(step);
-        self.train_from(first_step, criterion, batches, rates, |step, images, report| {
+        self.train_from(first, criterion, batches, rates, |step, images, report| {
             epoch.add(step, images, rates(step), report);
-        })?;
-        Ok(epoch.stats)
+        })
     }
 }
 
 /// An epoch under way.
-struct Epoch<'p> {
-    stats: EpochStats,
-    start: Instant,
-    /// Images.
-    seen: usize,
+pub struct Epoch<'p> {
+    /// Of its steps so far.
+    pub stats: EpochStats,
     progress: &'p mut Progress,
+    /// Since when the images below were seen.
+    start: Instant,
+    images: usize,
 }
 
-impl Epoch<'_> {
+impl<'p> Epoch<'p> {
+    /// That goes on from `stats`.
+    pub fn new(stats: EpochStats, progress: &'p mut Progress) -> Self {
+        Epoch { stats, progress, start: Instant::now(), images: 0 }
+    }
+
+    /// Hears of every step.
     fn add(&mut self, step: usize, images: usize, rates: Rates, report: StepReport) {
-        self.seen += images;
-        let speed = self.seen as f64 / self.start.elapsed().as_secs_f64();
+        self.images += images;
+        let speed = self.images as f64 / self.start.elapsed().as_secs_f64();
         self.stats.skipped += usize::from(report.grad_norm.is_none());
         let mut shown = vec![
             ("loss", format!("{:.3}", report.losses[0].1)),
@@ -235,7 +280,8 @@ impl Epoch<'_> {
     }
 }
 
+/// The ids of a batch's images.
 fn images(batch: &Collated) -> String {
     let ids: Vec<String> = batch.records.iter().map(|r| r.image_id.to_string()).collect();
-    format!("images {}", ids.join(", "))
+    ids.join(", ")
 }

@@ -73,7 +73,7 @@ pub struct EvalOptions {
     pub max_images: Option<usize>,
 }
 
-/// Runs `model` with `parameters` (its own, or their moving average) over `dataset`.
+/// Runs `model` with `parameters` (its own, or their moving average) over `dataset`. Stops when it is asked to.
 pub fn evaluate(
     model: &Mdetr,
     parameters: &Parameters,
@@ -135,6 +135,7 @@ pub fn predict_all(
     let plan = in_order(n, options.batch_size);
     let mut progress = Progress::new(&format!("evaluating {name}"), plan.len());
     for (indices, collated) in plan.iter().zip(Loader::new(dataset, &collator, plan.clone(), 0, options.workers)) {
+        crate::signals::check()?;
         let collated = collated?;
         let captions: Vec<usize> = indices.iter().map(|&i| options.captions.of(i, dataset)).collect();
         let Predicted { predictions, phrases } =

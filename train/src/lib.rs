@@ -1,6 +1,7 @@
 //! Data, transforms, loader, engine, optimizer, schedules, evaluators, and the pictures that a run leaves.
 #![forbid(unsafe_code)]
 
+pub mod accumulate;
 pub mod ahead;
 pub mod checkpoint;
 pub mod collate;
@@ -26,6 +27,7 @@ pub mod run;
 pub mod schedule;
 pub mod session;
 pub mod settings;
+pub mod signals;
 pub mod status;
 pub mod tensorboard;
 pub mod unbuilt;

@@ -3,6 +3,8 @@
 //! Gradients below 6e-8 are zero in f16, so the loss is multiplied by a scale that is as large as gradients allow: a step
 //! with an infinite gradient is left out and halves it, 2000 steps without one double it.
 
+use serde::{Deserialize, Serialize};
+
 /// At the start.
 const INITIAL: f32 = 65536.0;
 
@@ -13,7 +15,7 @@ pub const GROWTH_INTERVAL: usize = 2000;
 pub const SMALLEST: f64 = 6.103_515_625e-5;
 
 /// The factor of the loss, a power of two, and what its next change depends on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     value: f32,
     good_steps: usize,
@@ -26,6 +28,16 @@ impl Default for LossScale {
 }
 
 impl LossScale {
+    /// `value` after so many good steps in a row.
+    pub fn new(value: f32, good_steps: usize) -> Self {
+        LossScale { value, good_steps }
+    }
+
+    /// Good steps since it changed or a step was skipped.
+    pub fn good_steps(&self) -> usize {
+        self.good_steps
+    }
+
     /// What the loss is multiplied by.
     pub fn value(&self) -> f32 {
         self.value

@@ -1,5 +1,9 @@
 //! AdamW over the model's parameters, in the three published groups.
 
+mod state;
+
+pub use state::OptimizerState;
+
 use anyhow::{Result, bail, ensure};
 use mdetr_autograd::{Gradients, Parameter, ParameterId, Parameters};
 use mdetr_kernels::adamw::{
@@ -7,6 +11,7 @@ use mdetr_kernels::adamw::{
 };
 use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::{DType, Device, Precision, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::loss_scale::{GROWTH_INTERVAL, LossScale, SMALLEST};
 use crate::parameter_group::Group;
@@ -50,7 +55,7 @@ enum Record {
 }
 
 /// What a step in f16 tells of its scale.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scaling {
     /// The factor of the loss.
     pub scale: f64,

@@ -27,6 +27,7 @@ pub fn scenes(
 ) -> Result<RgbImage> {
     let collator = Collator::new(&model.config, tokenizer.pad_id());
     let panel = |index: usize| -> Result<Panel> {
+        crate::signals::check()?;
         let collated = collator.collate(vec![dataset.example(index, 0)?]);
         let (record, annotations) = dataset.record(index);
         let tape = Tape::inference(parameters, parameters.device(), Precision::F32);

@@ -14,6 +14,7 @@ use mdetr_model::mdetr::{ImageFeatures, TOKEN_COLUMNS};
 use mdetr_model::postprocess::postprocess;
 use mdetr_model::{Batch, Mdetr};
 
+use crate::checkpoint::Weights;
 use crate::collate::Collator;
 use crate::config::RunConfig;
 use crate::data::image::{normalize, read};
@@ -35,8 +36,8 @@ pub struct Session {
 
 impl Session {
     /// A checkpoint, or the folder of a run. `tokenizer` replaces RoBERTa's.
-    pub fn open(checkpoint: &Path, tokenizer: Option<&Path>) -> Result<Self> {
-        let (config, model) = crate::checkpoint::read(checkpoint)?;
+    pub fn open(checkpoint: &Path, weights: Weights, tokenizer: Option<&Path>) -> Result<Self> {
+        let (config, model) = crate::checkpoint::read(checkpoint, weights)?;
         Self::new(model, config, tokenizer)
     }
 

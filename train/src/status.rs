@@ -9,10 +9,22 @@ use mdetr_model::criterion::by_layer;
 
 use crate::optimizer::Outcome;
 
+/// The losses of a batch.
+pub struct BatchLosses {
+    /// What they count in those of the step: 1 unless several batches make one.
+    pub share: f64,
+    /// The weighted sum, ().
+    pub total: Tensor,
+    /// The terms by name, (L) each.
+    pub terms: Vec<(&'static str, Tensor)>,
+}
+
 /// The record of a step on its way to the host.
 pub struct Status {
     /// Name and number of values of each loss term.
     terms: Vec<(&'static str, usize)>,
+    /// Of each batch.
+    shares: Vec<f64>,
     numbers: Numbers,
 }
 
@@ -31,12 +43,13 @@ pub struct StepNumbers {
 }
 
 impl Status {
-    /// Gathers and sends: the total (), the terms (L each), and what the optimizer's step left.
-    pub fn send(total: &Tensor, terms: &[(&'static str, Tensor)], optimizer: &Tensor) -> Self {
-        let device = total.device();
+    /// Gathers and sends the losses of the step's batches, and what the optimizer's step left.
+    pub fn send(batches: &[BatchLosses], optimizer: &Tensor) -> Self {
+        let device = optimizer.device();
         let nothing = Parameters::default();
         let tape = Tape::inference(&nothing, device, Precision::F32);
-        let parts = [total].into_iter().chain(terms.iter().map(|(_, t)| t)).chain([optimizer]);
+        let losses = batches.iter().flat_map(|b| std::iter::once(&b.total).chain(b.terms.iter().map(|(_, t)| t)));
+        let parts = losses.chain([optimizer]);
         let columns: Vec<_> = parts.map(|t| tape.constant(t.reshape(&[t.len(), 1]))).collect();
         let rows: usize = columns.iter().map(|c| c.shape()[0]).sum();
         let index: Vec<i32> = (0..rows as i32).collect();
@@ -46,7 +59,8 @@ impl Status {
             Device::Cpu => Numbers::Here(record.value().as_slice().to_vec()),
             Device::Cuda(cuda) => Numbers::Coming(cuda, cuda.read_back(record.value())),
         };
-        Status { terms: terms.iter().map(|(name, t)| (*name, t.len())).collect(), numbers }
+        let terms = batches[0].terms.iter().map(|(name, t)| (*name, t.len())).collect();
+        Status { terms, shares: batches.iter().map(|b| b.share).collect(), numbers }
     }
 
     /// The numbers; waits for them where they are still coming. `None` after a failure of the device.
@@ -55,10 +69,14 @@ impl Status {
             Numbers::Here(numbers) => numbers,
             Numbers::Coming(cuda, coming) => cuda.wait_for(coming?)?,
         };
-        let mut rest = numbers.iter().map(|&v| f64::from(v));
+        let width = 1 + self.terms.iter().map(|(_, n)| n).sum::<usize>();
+        let (batches, outcome) = numbers.split_at_checked(width * self.shares.len())?;
+        let of_step = |i| batches.chunks(width).zip(&self.shares).map(|(b, share)| share * f64::from(b[i])).sum();
+        let mut rest = (0..width).map(of_step);
         let mut losses = vec![("loss".to_string(), rest.next()?)];
         let terms = self.terms.iter().map(|&(name, n)| (name, rest.by_ref().take(n).collect()));
         losses.extend(by_layer(&terms.collect::<Vec<_>>()));
-        Some(StepNumbers { losses, outcome: Outcome::new(&rest.collect::<Vec<_>>()) })
+        let outcome: Vec<f64> = outcome.iter().map(|&v| f64::from(v)).collect();
+        Some(StepNumbers { losses, outcome: Outcome::new(&outcome) })
     }
 }

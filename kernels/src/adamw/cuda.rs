@@ -77,6 +77,22 @@ impl DeviceState {
     pub fn steps(&self) -> Vec<i32> {
         self.steps.to_device(Device::Cpu).as_slice().to_vec()
     }
+
+    /// The loss scale of the step that comes next, and the good steps since it last changed. Waits for the device.
+    pub fn scale_and_good_steps(&self) -> (f32, u32) {
+        let state = self.state.to_device(Device::Cpu);
+        let words = state.as_slice::<f32>();
+        (words[0], words[1].to_bits())
+    }
+
+    /// Goes on from what [`Self::steps`] and [`Self::scale_and_good_steps`] told.
+    pub fn restore(&mut self, cuda: &'static Cuda, steps: &[i32], scale: f32, good_steps: u32) {
+        let device = Device::Cuda(cuda);
+        cuda.allocating_state(|| {
+            self.steps = Tensor::from_slice(steps, &[steps.len()], device);
+            self.state = Tensor::from_slice(&[scale, f32::from_bits(good_steps), 0.0, 0.0], &[4], device);
+        });
+    }
 }
 
 /// One optimizer step over all parameters, in three launches, without waiting. `updates` are always the same parameters in

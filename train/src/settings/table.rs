@@ -106,9 +106,12 @@ const RUN: &[Setting] = &[
     ),
     published("seed", Count, "Seed of weights, order, augmentation and dropout"),
     published("eval", Switch, "Only evaluate the checkpoint that --resume or --load names, as `mdetr eval` does"),
-    published("resume", Text, "Go on with the run of this checkpoint, or evaluate it"),
+    published("resume", Text, "Go on with the run of this checkpoint or folder (auto: this run, if it began), or evaluate it"),
     published("load", Text, "Start from the weights of this checkpoint"),
     published("start_epoch", Count, "The first epoch"),
+    ours("overwrite", Switch, "Throw away the run that is in the folder"),
+    ours("save_every", Text, "Save inside of epochs too: after so many steps (500) or minutes (10m)"),
+    ours("keep", Count, "Keep the newest so many of the numbered checkpoints"),
     published("num_workers", Count, "Loader threads"),
     published("eval_skip", Count, "Evaluate every so many epochs"),
     ours("max_steps", Count, "Stop after so many steps"),
@@ -237,7 +240,8 @@ const LOSSES: &[Setting] = &[
 
 const OPTIMIZATION: &[Setting] = &[
     published("epochs", Count, "Passes over the training data"),
-    published("batch_size", Count, "Images in a step"),
+    published("batch_size", Count, "Images in a batch"),
+    ours("accumulate", Count, "Batches whose gradients make one step"),
     published("lr", Number, "Learning rate of the transformer and the heads"),
     published("lr_backbone", Number, "Learning rate of the backbone; 0 freezes it"),
     published("text_encoder_lr", Number, "Learning rate of the text encoder"),

@@ -1,0 +1,193 @@
+//! A whole run: data, warm-up, training, evaluation, and what it leaves in its folder.
+
+mod data;
+mod epochs;
+mod log;
+mod resume;
+mod saver;
+mod warm_up;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use mdetr_autograd::profile::Profile;
+use mdetr_kernels::{Device, Precision};
+use mdetr_model::Mdetr;
+use serde_json::Value;
+
+pub use self::data::make_emoji;
+use self::data::{Datasets, check_captions, validation_sets};
+use self::resume::Resumed;
+pub use self::saver::SaveEvery;
+use self::saver::Saver;
+use crate::checkpoint::folder::replace_file;
+use crate::checkpoint::{self, LATEST, Phase, Position};
+use crate::config::RunConfig;
+use crate::data::{Dataset, Tokenizer};
+use crate::engine::Trainer;
+use crate::evaluate::{EvalOptions, Metrics, evaluate};
+use crate::optimizer::Optimizer;
+use crate::{pictures, signals};
+
+/// Scenes on the sheet of held-out examples.
+const SHEET_SCENES: usize = 24;
+
+/// A run under way.
+struct Run<'a> {
+    config: &'a RunConfig,
+    data: &'a Datasets,
+    trainer: Trainer<'a>,
+    position: Position,
+    saver: Saver,
+    /// Trainable ones.
+    n_parameters: usize,
+    start: Instant,
+    /// Seconds that the run had taken before.
+    seconds_before: f64,
+}
+
+/// Trains as `config` says, on `device`, and returns the last metrics. With `profile`, prints the time of every op after each
+/// epoch. Errors: [`signals::Stopped`] when it was asked to stop and saved.
+pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value> {
+    config.check()?;
+    let t = &config.training;
+    for (key, is_set) in [("load", t.load.is_some()), ("start_epoch", t.start_epoch > 0)] {
+        ensure!(!is_set, "{key}: training from a checkpoint's weights is not built yet: leave it out");
+    }
+    let mut config = config.clone();
+    let dir = config.run_dir();
+    let _lock = resume::lock(&dir)?;
+    let resumed = resume::start(&config)?;
+    let data = Datasets::open(&config)?;
+    // Saved settings say what the run is, not how this program was started.
+    (config.training.resume, config.training.overwrite) = (None, false);
+    resumed.iter().for_each(|resumed| resumed.fill_vocabulary(&mut config));
+    data.fill_vocabulary(&mut config);
+    let steps_per_epoch = data.train.len() / config.images_per_step();
+    resumed.iter().try_for_each(|resumed| resumed.check(&config, steps_per_epoch))?;
+
+    let mut model = Mdetr::new(&config.model, config.training.seed)?;
+    data.check_captions(&model)?;
+    if let Some(resumed) = &resumed {
+        checkpoint::restore_weights(resumed.folder(), &mut model.parameters)?;
+    }
+    model.parameters.set_precision(config.training.precision);
+    model.parameters.to_device(device);
+    if let Some(cuda) = device.cuda() {
+        cuda.allow_tf32(config.training.precision == Precision::TF32);
+    }
+    let mut run = Run::new(&config, &data, &mut model, resumed.as_ref())?;
+    let (parameters, images) = (run.n_parameters, data.train.len());
+    eprintln!("{parameters} trainable parameters, {images} training images, run folder {}", dir.display());
+    run.trainer.profile = profile.then(Profile::default);
+    replace_file(&dir.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
+    log::write(&dir.join("log.txt"), &run.position.log)?;
+    signals::listen()?;
+    run.warm_up()?;
+    let last = run.train_epochs()?;
+    run.draw_scenes()?;
+    if let Some(cuda) = device.cuda() {
+        eprintln!("{}", cuda.usage());
+    }
+    eprintln!("{:.0} s in all; see {}", run.start.elapsed().as_secs_f64(), dir.display());
+    Ok(last.unwrap_or(Value::Null))
+}
+
+impl<'a> Run<'a> {
+    /// From the start, or where `resumed` goes on: its weights are those of `model` already.
+    fn new(
+        config: &'a RunConfig,
+        data: &'a Datasets,
+        model: &'a mut Mdetr,
+        resumed: Option<&Resumed>,
+    ) -> Result<Self> {
+        let t = &config.training;
+        let trainable = model.parameters.iter().filter(|(_, p)| p.requires_grad);
+        let n_parameters = trainable.map(|(_, p)| p.value.len()).sum();
+        let mut optimizer = new_optimizer(config, model);
+        if let Some(resumed) = resumed {
+            let (folder, state) = (resumed.folder(), resumed.state());
+            let had_average = checkpoint::restore_optimizer(folder, state, &model.parameters, &mut optimizer)?;
+            if t.ema && !had_average {
+                eprintln!("{} holds no moving average: it starts from the weights", folder.display());
+            }
+        }
+        let position = resumed.map_or_else(
+            || Position {
+                phase: if t.pretrain.is_some() { Phase::WarmUp } else { Phase::Training },
+                ..Position::default()
+            },
+            Resumed::position,
+        );
+        let trainer = Trainer {
+            model,
+            optimizer,
+            precision: t.precision,
+            seed: t.seed,
+            draws: position.draws,
+            accumulate: t.accumulate,
+            profile: None,
+        };
+        let saver = Saver::new(&config.run_dir(), t);
+        let seconds_before = position.seconds;
+        Ok(Run { config, data, trainer, position, saver, n_parameters, start: Instant::now(), seconds_before })
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.start.elapsed().as_secs_f64()
+    }
+
+    /// Saves what resuming starts from, between two steps.
+    fn save(&mut self) -> Result<()> {
+        self.save_as(&[LATEST.into()])
+    }
+
+    /// The same under several names.
+    fn save_as(&mut self, names: &[String]) -> Result<()> {
+        (self.position.draws, self.position.seconds) = (self.trainer.draws, self.seconds());
+        let Run { config, trainer: Trainer { model, optimizer, .. }, position, .. } = self;
+        self.saver.save(names, |path| checkpoint::write(path, config, &model.parameters, optimizer, position.clone()))
+    }
+
+    /// A sheet of held-out scenes with what the weights find in them.
+    fn draw_scenes(&self) -> Result<()> {
+        let Some((_, val)) = self.data.val.first() else { return Ok(()) };
+        let (model, optimizer) = (&*self.trainer.model, &self.trainer.optimizer);
+        let averaged = optimizer.averaged(&model.parameters);
+        let sheet = pictures::scenes(model, &averaged, val, &self.data.tokenizer, SHEET_SCENES)?;
+        crate::draw::save_png(&sheet, &self.config.run_dir().join("scenes.png"))
+    }
+
+    /// Ends the run if it was asked to stop; it has saved.
+    fn check_signals(&self) -> Result<()> {
+        signals::check().with_context(|| {
+            let (at, latest) = (self.position.describe(), self.saver.latest());
+            format!("saved {at} to {}; --resume auto goes on from there", latest.display())
+        })
+    }
+}
+
+fn new_optimizer(config: &RunConfig, model: &Mdetr) -> Optimizer {
+    let t = &config.training;
+    Optimizer::new(&model.parameters, t.precision, t.weight_decay, t.clip_max_norm, t.ema.then_some(t.ema_decay))
+}
+
+/// Evaluates on every validation file of a configuration.
+pub fn evaluate_all(config: &RunConfig, model: &Mdetr, options: &EvalOptions) -> Result<Vec<Metrics>> {
+    let (tokenizer, sets) = open_validation(config)?;
+    ensure!(
+        !sets.is_empty(),
+        "there is nothing to evaluate on: give --val-ann FILE and --img-path DIR, or --dataset-config FILE for \
+         published datasets"
+    );
+    check_captions(model, sets.iter().map(|(_, set)| set), &tokenizer)?;
+    sets.iter().map(|(name, set)| evaluate(model, &model.parameters, name, set, &tokenizer, options)).collect()
+}
+
+/// The tokenizer and every validation set of a configuration, by name.
+pub fn open_validation(config: &RunConfig) -> Result<(Arc<Tokenizer>, Vec<(String, Arc<Dataset>)>)> {
+    let tokenizer = Tokenizer::roberta_base();
+    let sets = validation_sets(config, &tokenizer)?;
+    Ok((tokenizer, sets))
+}
