@@ -10,6 +10,7 @@ mod dump;
 mod eval;
 mod ground;
 mod params;
+mod report;
 #[cfg(test)]
 mod published_commands;
 mod settings;
@@ -44,6 +45,8 @@ enum Command {
     Dump(dump::Args),
     /// List the parameters of a model.
     Params(params::Args),
+    /// Write a page of HTML about a run: curves, metrics, pictures, the worst mistakes, settings.
+    Report(report::Args),
     /// Make datasets.
     Data(data::Args),
 }
@@ -62,6 +65,7 @@ fn main() -> std::process::ExitCode {
         Command::Ground(args) => ground::run(args),
         Command::Dump(args) => dump::run(args),
         Command::Params(args) => params::run(args),
+        Command::Report(args) => report::run(args),
         Command::Data(args) => data::run(args),
     };
     match result {

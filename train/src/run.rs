@@ -125,8 +125,7 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
 
 /// Evaluates on every validation file of a configuration.
 pub fn evaluate_all(config: &RunConfig, model: &Mdetr, options: &EvalOptions) -> Result<Vec<Metrics>> {
-    let tokenizer = Tokenizer::roberta_base();
-    let sets = validation_sets(config, &tokenizer)?;
+    let (tokenizer, sets) = open_validation(config)?;
     ensure!(
         !sets.is_empty(),
         "there is nothing to evaluate on: give --val-ann FILE and --img-path DIR, or --dataset-config FILE for \
@@ -134,6 +133,13 @@ pub fn evaluate_all(config: &RunConfig, model: &Mdetr, options: &EvalOptions) ->
     );
     check_captions(model, sets.iter().map(|(_, set)| set), &tokenizer)?;
     sets.iter().map(|(name, set)| evaluate(model, &model.parameters, name, set, &tokenizer, options)).collect()
+}
+
+/// The tokenizer and every validation set of a configuration, by name.
+pub fn open_validation(config: &RunConfig) -> Result<(Arc<Tokenizer>, Vec<(String, Arc<Dataset>)>)> {
+    let tokenizer = Tokenizer::roberta_base();
+    let sets = validation_sets(config, &tokenizer)?;
+    Ok((tokenizer, sets))
 }
 
 struct Datasets<'a> {
