@@ -54,6 +54,11 @@ fn resolve(args: &[String]) -> Result<RunConfig, String> {
     args.settings.resolve(Settings::default()).map_err(|e| format!("{e:#}"))
 }
 
+/// As `config.json` has it.
+fn written(config: &RunConfig) -> Value {
+    serde_json::from_str(&serde_json::to_string(config).unwrap()).unwrap()
+}
+
 /// `args` with the official configuration files where `dir` has them.
 fn with_files(args: &[String], dir: &std::path::Path) -> Vec<String> {
     let place = |arg: &String| match arg.starts_with("configs/") {
@@ -97,7 +102,7 @@ fn published_commands_resolve_to_the_published_values() {
             assert!(resolve(&args).unwrap_err().contains(missing), "{at}");
             continue;
         }
-        let config = serde_json::to_value(resolve(&args).unwrap_or_else(|e| panic!("{at}: {e}"))).unwrap();
+        let config = written(&resolve(&args).unwrap_or_else(|e| panic!("{at}: {e}")));
         let mut expected = recorded.defaults.clone();
         expected.extend(command.values.clone());
         expected.insert("device".into(), json!("auto"));
@@ -121,7 +126,7 @@ fn every_published_option_is_a_flag_a_key_and_json() {
     assert_eq!(recorded.options.len(), 87);
     for option in &recorded.options {
         let PublishedOption { dest, args, value } = option;
-        let written = if let Value::String(text) = value { text.clone() } else { value.to_string() };
+        let text = if let Value::String(text) = value { text.clone() } else { value.to_string() };
         let stem = args[0].trim_start_matches("--");
         let (switched, is_switch) = (json!(true), value.is_boolean());
         let set = |key: &str, text: &str| ["--set".to_string(), format!("{key}={text}")].to_vec();
@@ -134,21 +139,20 @@ fn every_published_option_is_a_flag_a_key_and_json() {
         for (how, config) in [
             ("flag", resolve(args).unwrap()),
             ("flag with dashes", resolve(&dashed).unwrap()),
-            ("--set", resolve(&[&["--ema".into()], &set(dest, &written)[..]].concat()).unwrap()),
+            ("--set", resolve(&[&["--ema".into()], &set(dest, &text)[..]].concat()).unwrap()),
             (
                 "--set of the flag's name",
-                resolve(&[&["--ema".into()], &set(stem, if is_switch { "1" } else { &written })[..]].concat())
-                    .unwrap(),
+                resolve(&[&["--ema".into()], &set(stem, if is_switch { "1" } else { &text })[..]].concat()).unwrap(),
             ),
             ("JSON", json(dest, value)),
             ("JSON of the flag's name", json(stem, if is_switch { &switched } else { value })),
         ] {
-            let config = serde_json::to_value(config).unwrap();
+            let config = written(&config);
             assert!(is_same(&config[dest], value), "{dest} by {how} is {}, published: {value}", config[dest]);
         }
         if is_switch {
             let opposite = stem.strip_prefix("no_").map_or(format!("--no-{stem}"), |stem| format!("--{stem}"));
-            let config = serde_json::to_value(resolve(&[args[0].clone(), opposite]).unwrap()).unwrap();
+            let config = written(&resolve(&[args[0].clone(), opposite]).unwrap());
             assert_eq!(config[dest], json!(value != true), "{dest}");
         }
     }
@@ -166,7 +170,7 @@ fn every_key_of_the_official_configurations_is_a_flag_too() {
                 Value::String(text) => args.push(text.clone()),
                 value => args.push(value.to_string()),
             }
-            let config = serde_json::to_value(resolve(&args).unwrap()).unwrap();
+            let config = written(&resolve(&args).unwrap());
             assert!(is_same(&config[key], value), "{name}: {key} is {}", config[key]);
         }
     }

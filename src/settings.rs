@@ -75,7 +75,7 @@ impl clap::Args for Flags {
         let names = PRECISIONS.map(|(name, _)| name);
         let precisions = PRECISIONS.into_iter().map(|(name, help)| {
             let others = names.into_iter().filter(|&other| other != name).chain(["precision"]);
-            let flag = Arg::new(name.clone()).long(name).help(help).action(ArgAction::SetTrue).help_heading("Run");
+            let flag = Arg::new(name).long(name).help(help).action(ArgAction::SetTrue).help_heading("Run");
             flag.conflicts_with_all(others.collect::<Vec<_>>())
         });
         command.args(flags).args(precisions).args_override_self(true)
@@ -167,4 +167,25 @@ fn is_list(kind: Kind) -> bool {
 /// The flag of a key, without its dashes before.
 pub fn dashed(key: &str) -> String {
     key.to_lowercase().replace('_', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn help_is_grouped_and_shows_of_a_switch_what_changes_it() {
+        let mut cli = crate::Cli::command();
+        let help = cli.find_subcommand_mut("train").unwrap().render_help().to_string();
+        for (heading, rows) in table::GROUPS {
+            assert!(help.contains(&format!("\n{heading}:\n")), "{heading}");
+            for row in rows {
+                assert!(help.contains(&format!("--{}", dashed(&row.flag()))), "{}", row.key);
+            }
+        }
+        assert!(help.contains("--epochs <N>") && help.contains("[default: 40]"));
+        assert!(!help.contains(" --aux-loss") && !help.contains("--no-ema"));
+    }
 }

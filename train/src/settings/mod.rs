@@ -192,7 +192,7 @@ mod tests {
             (error(json!({"lr": "inf"}), &[]), ["lr", "inf", "a number"]),
             (error(json!({"epochs": -1}), &[]), ["epochs", "-1", "a whole number"]),
             (error(json!({"ema": 2}), &[]), ["ema", "2", "true or false"]),
-            (error(json!({"val_ann": 3}), &[]), ["val_ann", "3", "list"]),
+            (error(json!({"val_ann": true}), &[]), ["val_ann", "true", "list"]),
             (error(json!({"pretrain": {"lr": 1}}), &[]), ["the configuration", "missing", "easy_ann"]),
         ] {
             for part in parts {

@@ -59,8 +59,11 @@ impl Setting {
 
     /// As its field serializes; null where there is none, and within objects.
     pub fn default(&self) -> &'static Value {
-        static DEFAULTS: LazyLock<Value> =
-            LazyLock::new(|| serde_json::to_value(RunConfig::default()).expect("a configuration is JSON"));
+        // Through text, which rounds an f32 as it is written.
+        static DEFAULTS: LazyLock<Value> = LazyLock::new(|| {
+            let text = serde_json::to_string(&RunConfig::default()).expect("a configuration is JSON");
+            serde_json::from_str(&text).expect("it was just written")
+        });
         &DEFAULTS[self.key]
     }
 
