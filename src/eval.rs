@@ -43,7 +43,14 @@ impl From<crate::train::Args> for Args {
     /// `train --eval`.
     fn from(args: crate::train::Args) -> Self {
         let crate::train::Args { settings, memory, .. } = args;
-        Args { checkpoint: None, settings, max_images: None, shuffle_captions: false, weights: Default::default(), memory }
+        Args {
+            checkpoint: None,
+            settings,
+            max_images: None,
+            shuffle_captions: false,
+            weights: Default::default(),
+            memory,
+        }
     }
 }
 

@@ -10,9 +10,9 @@ mod dump;
 mod eval;
 mod ground;
 mod params;
-mod report;
 #[cfg(test)]
 mod published_commands;
+mod report;
 mod settings;
 mod train;
 mod weights;

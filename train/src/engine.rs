@@ -21,6 +21,7 @@ use crate::optimizer::Optimizer;
 use crate::progress::Progress;
 use crate::schedule::{Rates, Schedule};
 use crate::status::{BatchLosses, Status, StepNumbers};
+use crate::tensorboard::EventWriter;
 
 /// A model in training.
 pub struct Trainer<'a> {
@@ -189,7 +190,10 @@ impl Trainer<'_> {
         rates: impl Fn(usize) -> Rates,
     ) -> Result<Vec<StepReport>> {
         let mut reports = Vec::new();
-        self.train_from(0, criterion, batches, rates, |_, _, report| reports.push(report))?;
+        self.train_from(0, criterion, batches, rates, |_, _, report| {
+            reports.push(report);
+            Ok(())
+        })?;
         Ok(reports)
     }
 
@@ -200,14 +204,13 @@ impl Trainer<'_> {
         criterion: &Criterion,
         batches: impl Iterator<Item = Result<Collated>>,
         rates: impl Fn(usize) -> Rates,
-        mut report: impl FnMut(usize, usize, StepReport),
+        mut report: impl FnMut(usize, usize, StepReport) -> Result<()>,
     ) -> Result<()> {
         let device = self.model.parameters.device();
         let ahead = if device == Device::Cpu { 0 } else { STEPS_AHEAD };
         let mut under_way = VecDeque::new();
         let mut finish = |trainer: &mut Self, (step, images, enqueued): (usize, usize, Enqueued)| -> Result<()> {
-            report(step, images, trainer.report(enqueued).with_context(|| format!("step {step}"))?);
-            Ok(())
+            report(step, images, trainer.report(enqueued).with_context(|| format!("step {step}"))?)
         };
         let mut batches = Ahead::new(with_shares(batches, self.accumulate), device);
         for number in first.. {
@@ -240,7 +243,7 @@ impl Trainer<'_> {
     ) -> Result<()> {
         let rates = |step| schedule.at(step);
         self.train_from(first, criterion, batches, rates, |step, images, report| {
-            epoch.add(step, images, rates(step), report);
+            epoch.add(step, images, rates(step), report)
         })
     }
 }
@@ -250,6 +253,7 @@ pub struct Epoch<'p> {
     /// Of its steps so far.
     pub stats: EpochStats,
     progress: &'p mut Progress,
+    events: &'p mut EventWriter,
     /// Since when the images below were seen.
     start: Instant,
     images: usize,
@@ -257,12 +261,12 @@ pub struct Epoch<'p> {
 
 impl<'p> Epoch<'p> {
     /// That goes on from `stats`.
-    pub fn new(stats: EpochStats, progress: &'p mut Progress) -> Self {
-        Epoch { stats, progress, start: Instant::now(), images: 0 }
+    pub fn new(stats: EpochStats, progress: &'p mut Progress, events: &'p mut EventWriter) -> Self {
+        Epoch { stats, progress, events, start: Instant::now(), images: 0 }
     }
 
     /// Hears of every step.
-    fn add(&mut self, step: usize, images: usize, rates: Rates, report: StepReport) {
+    fn add(&mut self, step: usize, images: usize, rates: Rates, report: StepReport) -> Result<()> {
         self.images += images;
         let speed = self.images as f64 / self.start.elapsed().as_secs_f64();
         self.stats.skipped += usize::from(report.grad_norm.is_none());
@@ -276,7 +280,17 @@ impl<'p> Epoch<'p> {
         }
         self.progress.at(step + 1, &shown);
         let norm = report.grad_norm.map(|norm| ("grad_norm".to_string(), norm));
-        self.stats.add(report.losses.into_iter().chain(norm));
+        let values: Vec<_> = report.losses.into_iter().chain(norm).collect();
+        let tags: Vec<_> = values.iter().map(|(name, value)| (format!("train/{name}"), *value)).collect();
+        let rates = [
+            ("lr/base", rates.base),
+            ("lr/backbone", rates.backbone),
+            ("lr/text_encoder", rates.text_encoder),
+            ("speed/images_per_second", speed),
+        ];
+        self.events.scalars(step, tags.iter().map(|(tag, value)| (tag.as_str(), *value)).chain(rates))?;
+        self.stats.add(values);
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use image::{ImageFormat, RgbImage};
 use mdetr_kernels::Device;
 
+use crate::checkpoint::Weights;
 use crate::evaluate::{Captions, EvalOptions};
 use crate::pictures;
 use mistakes::Mistakes;
@@ -63,7 +64,7 @@ pub fn write(run: &Path, out: &Path, device: Device, options: &ReportOptions) ->
 }
 
 fn find_mistakes(run: &Path, device: Device, options: &ReportOptions) -> Result<(String, Mistakes)> {
-    let (config, mut model) = crate::checkpoint::read(run)?;
+    let (config, mut model) = crate::checkpoint::read(run, Weights::Auto)?;
     let (tokenizer, sets) = crate::run::open_validation(&config)?;
     let (name, dataset) = sets.first().context("the run has no validation annotations (val_ann)")?;
     model.parameters.to_device(device);

@@ -26,7 +26,121 @@ pub(super) struct Datasets {
 
 impl Datasets {
     /// Reads all annotations; an emoji dataset that is not there yet is made.
-    pub /// An annotation file of the configuration, with its images.
+    pub fn open(config: &RunConfig) -> Result<Self> {
+        if let (Some(emoji), Some(dir)) = (&config.data.emoji, &config.data.emoji_dir)
+            && !emoji::is_complete(dir, emoji)
+        {
+            make_emoji(dir, emoji)?;
+        }
+        let tokenizer = Tokenizer::roberta_base();
+        let train = training_set(config, &tokenizer)?;
+        let (images, t) = (train.len(), &config.training);
+        let by = if t.accumulate > 1 { format!(" times accumulate {}", t.accumulate) } else { String::new() };
+        ensure!(
+            images >= config.images_per_step(),
+            "the training data has {images} images, fewer than batch_size {}{by}",
+            t.batch_size
+        );
+        let val = validation_sets(config, &tokenizer)?;
+        let easy = t.pretrain.as_ref().map(|pretrain| {
+            let easy = open(config, own_source(config, &pretrain.easy_ann)?, Split::Train, &tokenizer)?;
+            anyhow::Ok(Arc::new(Concat::new(vec![easy])))
+        });
+        let easy = easy.transpose()?;
+        Ok(Datasets { train, val, easy, tokenizer })
+    }
+
+    /// Refuses captions that the text encoder has no positions for.
+    pub fn check_captions(&self, model: &Mdetr) -> Result<()> {
+        let val = self.val.iter().map(|(_, set)| set);
+        check_captions(model, self.training_parts().chain(val), &self.tokenizer)
+    }
+
+    /// The files of all that is trained on.
+    fn training_parts(&self) -> impl Iterator<Item = &Arc<Dataset>> {
+        [&self.train].into_iter().chain(&self.easy).flat_map(|set| set.parts())
+    }
+
+    /// A `words` text encoder without a vocabulary gets the tokens of the training captions.
+    pub fn fill_vocabulary(&self, config: &mut RunConfig) {
+        let text = config.model.text();
+        if config.model.text_encoder_type != "words" || !text.vocabulary.is_empty() {
+            return;
+        }
+        let mut ids = BTreeSet::new();
+        for set in self.training_parts() {
+            (0..set.len()).for_each(|i| ids.extend(self.tokenizer.encode(&set.record(i).0.caption).ids));
+        }
+        ids.insert(self.tokenizer.pad_id());
+        let vocabulary: Vec<i32> = ids.into_iter().collect();
+        config.model.text_config = Some(TextConfig { vocab_size: vocabulary.len() + 1, vocabulary, ..text });
+    }
+}
+
+/// Makes an emoji dataset, unless the same one is there.
+pub fn make_emoji(out: &Path, config: &EmojiConfig) -> Result<emoji::Summary> {
+    let total = config.train + config.pretrain + config.val + config.val_unseen;
+    let progress = std::sync::Mutex::new(Progress::new("composing scenes", total));
+    let summary = emoji::generate(out, config, &|done, _| {
+        if let Ok(mut progress) = progress.lock() {
+            progress.at(done, &[]);
+        }
+    })?;
+    if let Ok(progress) = progress.into_inner() {
+        progress.finish();
+    }
+    Ok(summary)
+}
+
+/// What to train on: the configuration's own annotations, or else published datasets.
+fn training_set(config: &RunConfig, tokenizer: &Arc<Tokenizer>) -> Result<Arc<Concat>> {
+    let sources = match &config.data.train_ann {
+        Some(annotations) => vec![own_source(config, annotations)?],
+        None if config.official == OfficialConfig::default() => bail!(
+            "there is nothing to train on: give --train-ann FILE and --img-path DIR, or --dataset-config FILE for \
+             published datasets"
+        ),
+        None => config.official.sources(Split::Train)?,
+    };
+    let parts = sources.into_iter().map(|source| open(config, source, Split::Train, tokenizer));
+    Ok(Arc::new(Concat::new(parts.collect::<Result<_>>()?)))
+}
+
+/// What to evaluate on: the configuration's own annotations; published datasets, if there are none and it trains on none.
+pub(super) fn validation_sets(config: &RunConfig, tokenizer: &Arc<Tokenizer>) -> Result<Vec<(String, Arc<Dataset>)>> {
+    let is_own = !config.data.val_ann.is_empty() || config.data.train_ann.is_some();
+    let sources = match is_own || config.official == OfficialConfig::default() {
+        true => {
+            config.data.val_ann.iter().map(|annotations| own_source(config, annotations)).collect::<Result<_>>()?
+        }
+        false => config.official.sources(Split::Val)?,
+    };
+    let open = |source: Source| Ok((source.name.clone(), open(config, source, Split::Val, tokenizer)?));
+    sources.into_iter().map(open).collect()
+}
+
+pub(super) fn check_captions<'a>(
+    model: &Mdetr,
+    sets: impl Iterator<Item = &'a Arc<Dataset>>,
+    tokenizer: &Tokenizer,
+) -> Result<()> {
+    let limit = model.network.max_tokens();
+    for set in sets {
+        for i in 0..set.len() {
+            let record = set.record(i).0;
+            let tokens = tokenizer.encode(&record.caption).ids.len();
+            ensure!(
+                tokens <= limit,
+                "{}: the caption of image {} has {tokens} tokens, the text encoder reads at most {limit}: shorten it",
+                set.path().display(),
+                record.id
+            );
+        }
+    }
+    Ok(())
+}
+
+/// An annotation file of the configuration, with its images.
 fn own_source(config: &RunConfig, annotations: &Path) -> Result<Source> {
     let folder = config.data.img_path.clone();
     let folder =

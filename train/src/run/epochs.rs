@@ -16,6 +16,7 @@ use crate::loader::{Loader, shuffled};
 use crate::pictures;
 use crate::progress::Progress;
 use crate::schedule::Schedule;
+use crate::tensorboard::EventWriter;
 
 impl Run<'_> {
     /// The epochs from where the run is; returns the log's last entry.
@@ -25,10 +26,13 @@ impl Run<'_> {
         let max_steps = t.max_steps.unwrap_or(usize::MAX).min(schedule.total_steps());
         self.position.steps_per_epoch = schedule.steps_per_epoch;
         let mut progress = Progress::new("training", max_steps);
+        let first_step = self.position.epoch * schedule.steps_per_epoch + self.position.step;
+        let mut events = EventWriter::create(&self.config.run_dir(), first_step)?;
         let mut last = self.position.log.last().cloned();
         while self.position.epoch < t.epochs && self.position.epoch * schedule.steps_per_epoch < max_steps {
-            self.train_one_epoch(&schedule, max_steps, &mut progress)?;
-            last = Some(self.end_epoch(&schedule, max_steps)?);
+            self.train_one_epoch(&schedule, max_steps, &mut progress, &mut events)?;
+            last = Some(self.end_epoch(&schedule, max_steps, &mut events)?);
+            events.flush()?;
             if self.position.step > 0 {
                 break; // max_steps cut the epoch
             }
@@ -38,7 +42,13 @@ impl Run<'_> {
     }
 
     /// The steps of an epoch that are left, up to step `max_steps` of the run. Saves when it is time to.
-    fn train_one_epoch(&mut self, schedule: &Schedule, max_steps: usize, progress: &mut Progress) -> Result<()> {
+    fn train_one_epoch(
+        &mut self,
+        schedule: &Schedule,
+        max_steps: usize,
+        progress: &mut Progress,
+        events: &mut EventWriter,
+    ) -> Result<()> {
         let (config, data, t) = (self.config, self.data, &self.config.training);
         let before = self.position.epoch * schedule.steps_per_epoch;
         let steps = schedule.steps_per_epoch.min(max_steps - before);
@@ -49,7 +59,7 @@ impl Run<'_> {
         let collator = Collator::new(&config.model, data.tokenizer.pad_id());
         let seed = t.seed.wrapping_add(self.position.epoch as u64);
         let mut loader = Loader::new(&data.train, &collator, plan, seed, t.num_workers);
-        let mut epoch = Epoch::new(std::mem::take(&mut self.position.stats), progress);
+        let mut epoch = Epoch::new(std::mem::take(&mut self.position.stats), progress, events);
         while self.position.step < steps {
             let (first, mut taken) = (before + self.position.step, 0);
             let until_save = std::iter::from_fn(|| {
@@ -75,7 +85,7 @@ impl Run<'_> {
 
     /// Evaluates, logs and saves the epoch whose steps are made; returns the log's entry. Observers of epochs belong here,
     /// those of steps in [`Epoch`].
-    fn end_epoch(&mut self, schedule: &Schedule, max_steps: usize) -> Result<Value> {
+    fn end_epoch(&mut self, schedule: &Schedule, max_steps: usize, events: &mut EventWriter) -> Result<Value> {
         let t = &self.config.training;
         if let Some(profile) = &mut self.trainer.profile {
             eprintln!("{}", std::mem::take(profile).table());
@@ -97,6 +107,11 @@ impl Run<'_> {
         };
         let entry = log::entry(&self.position.stats, &metrics, &facts);
         log::report(epoch, &self.position.stats, &metrics);
+        for m in &metrics {
+            let tag = |name: &str| format!("val/{}/{name}", m.dataset);
+            let values = [(tag("recall@1"), m.recall_at_1), (tag("ap"), m.ap), (tag("ap50"), m.ap50)];
+            events.scalars(before + self.position.step, values.iter().map(|(tag, value)| (tag.as_str(), *value)))?;
+        }
         log::append(&self.config.run_dir().join("log.txt"), &entry)?;
         self.save_epoch(&metrics, &entry)?;
         Ok(entry)

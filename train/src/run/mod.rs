@@ -26,6 +26,7 @@ use crate::checkpoint::{self, LATEST, Phase, Position};
 use crate::config::RunConfig;
 use crate::data::{Dataset, Tokenizer};
 use crate::engine::Trainer;
+use crate::environment::Environment;
 use crate::evaluate::{EvalOptions, Metrics, evaluate};
 use crate::optimizer::Optimizer;
 use crate::{pictures, signals};
@@ -83,6 +84,7 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
     run.trainer.profile = profile.then(Profile::default);
     replace_file(&dir.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
     log::write(&dir.join("log.txt"), &run.position.log)?;
+    Environment::current(device).append(&dir)?;
     signals::listen()?;
     run.warm_up()?;
     let last = run.train_epochs()?;

@@ -11,9 +11,10 @@ use serde_json::{Map, Value, json};
 use super::saver::is_checkpoint;
 use crate::checkpoint::{self, LATEST, Phase, Position, State, folder};
 use crate::config::RunConfig;
+use crate::{environment, tensorboard};
 
 /// What a run leaves in its folder besides checkpoints.
-const FILES: [&str; 4] = ["config.json", "log.txt", "curves.png", "scenes.png"];
+const FILES: [&str; 6] = ["config.json", environment::FILE, "log.txt", "curves.png", "scenes.png", "report.html"];
 
 /// Settings of the model that a resumed run may change: none of them changes what a parameter means.
 const FREE: [&str; 5] = ["dropout", "aux_loss", "freeze_text_encoder", "lr_backbone", "tie_key_query_init"];
@@ -75,7 +76,8 @@ fn make_room(dir: &Path, overwrite: bool) -> Result<()> {
         if checkpoints.is_empty() { "no checkpoint".into() } else { checkpoints.join(", ") }
     );
     checkpoints.iter().try_for_each(|name| folder::remove(&dir.join(name)))?;
-    for file in FILES.map(|name| dir.join(name)).into_iter().filter(|file| file.exists()) {
+    let files = FILES.map(|name| dir.join(name)).into_iter().chain(tensorboard::files(dir)?);
+    for file in files.filter(|file| file.exists()) {
         std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
     }
     Ok(())

@@ -109,7 +109,11 @@ const RUN: &[Setting] = &[
     ),
     published("seed", Count, "Seed of weights, order, augmentation and dropout"),
     published("eval", Switch, "Only evaluate the checkpoint that --resume or --load names, as `mdetr eval` does"),
-    published("resume", Text, "Go on with the run of this checkpoint or folder (auto: this run, if it began), or evaluate it"),
+    published(
+        "resume",
+        Text,
+        "Go on with the run of this checkpoint or folder (auto: this run, if it began), or evaluate it",
+    ),
     published("load", Text, "Start from the weights of this checkpoint"),
     published("start_epoch", Count, "The first epoch"),
     ours("overwrite", Switch, "Throw away the run that is in the folder"),

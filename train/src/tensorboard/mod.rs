@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use prost::Message;
@@ -21,11 +21,14 @@ use event::{Event, Payload, SessionLog, Summary, Value};
 const PREFIX: &str = "events.out.tfevents";
 /// The version of the format.
 const VERSION: &str = "brain.Event:2";
+/// How long points may wait before readers see them.
+const DELAY: Duration = Duration::from_secs(5);
 
 /// Writes an event file.
 pub struct EventWriter {
     path: PathBuf,
     out: BufWriter<File>,
+    flushed: Instant,
 }
 
 impl EventWriter {
@@ -41,7 +44,7 @@ impl EventWriter {
             File::create_new(&path)
         };
         let out = make().with_context(|| format!("cannot make the event file {}", path.display()))?;
-        let mut writer = EventWriter { path, out: BufWriter::new(out) };
+        let mut writer = EventWriter { path, out: BufWriter::new(out), flushed: Instant::now() };
         writer.event(0, Payload::FileVersion(VERSION.into()))?;
         writer.event(first_step, Payload::SessionLog(SessionLog { status: event::START }))?;
         writer.flush()?;
@@ -54,7 +57,8 @@ impl EventWriter {
     /// If the disk is full.
     pub fn scalars<'a>(&mut self, step: usize, values: impl IntoIterator<Item = (&'a str, f64)>) -> Result<()> {
         let value = |(tag, value): (&str, f64)| Value { tag: tag.into(), simple_value: value as f32 };
-        self.event(step, Payload::Summary(Summary { value: values.into_iter().map(value).collect() }))
+        self.event(step, Payload::Summary(Summary { value: values.into_iter().map(value).collect() }))?;
+        if self.flushed.elapsed() > DELAY { self.flush() } else { Ok(()) }
     }
 
     /// Hands all points over to the system, so that readers see them.
@@ -62,6 +66,7 @@ impl EventWriter {
     /// # Errors
     /// If the disk is full.
     pub fn flush(&mut self) -> Result<()> {
+        self.flushed = Instant::now();
         self.out.flush().with_context(|| self.failed())
     }
 
@@ -75,8 +80,21 @@ impl EventWriter {
     }
 }
 
-fn now() -> std::time::Duration {
+fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The event files in `dir`, the older ones first.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read the folder {}", dir.display()))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_events = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(PREFIX));
+    let mut paths: Vec<PathBuf> = paths.filter(is_events).collect();
+    paths.sort_unstable();
+    Ok(paths)
 }
 
 /// (step, value) by tag, in the order of steps.
@@ -87,13 +105,8 @@ pub type Scalars = BTreeMap<String, Vec<(usize, f64)>>;
 /// # Errors
 /// If the folder or a file cannot be read.
 pub fn read(dir: &Path) -> Result<Scalars> {
-    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read the folder {}", dir.display()))?;
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let is_events = |path: &PathBuf| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(PREFIX));
-    let mut paths: Vec<PathBuf> = paths.filter(is_events).collect();
-    paths.sort_unstable();
     let mut scalars = Scalars::new();
-    for path in paths {
+    for path in files(dir)? {
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         for event in record::Records(&bytes).map_while(|record| Event::decode(record).ok()) {
             let step = event.step as usize;
