@@ -159,6 +159,8 @@ pub struct DataConfig {
     pub random_crop: bool,
     /// Keeps the meaning of captions: crops keep every box, nothing is mirrored.
     pub cautious: bool,
+    /// Leaves bad rows of annotation files out, and counts them, instead of refusing the file.
+    pub skip_bad: bool,
     /// Makes this emoji dataset in `emoji_dir` first, unless it is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emoji: Option<EmojiConfig>,
@@ -179,6 +181,7 @@ impl Default for DataConfig {
             max_size: transforms.max_size,
             random_crop: transforms.crop.is_some(),
             cautious: transforms.cautious,
+            skip_bad: false,
             emoji: None,
             emoji_dir: None,
         }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint;
 use crate::collate::Collator;
 use crate::config::{PretrainConfig, RunConfig};
-use crate::data::{Dataset, ImageFolders, Split, Tokenizer};
+use crate::data::{Dataset, DatasetConfig, ImageFolders, Split, Tokenizer};
 use crate::emoji::{self, EmojiConfig};
 use crate::engine::{EpochStats, Trainer};
 use crate::evaluate::{Captions, EvalOptions, Metrics, evaluate};
@@ -75,8 +75,6 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
     write("log.txt", String::new())?;
 
     let mut model = Mdetr::new(&config.model, config.training.seed)?;
-    let all_sets = [&train_set].into_iter().chain(&warmup_set).chain(val_sets.iter().map(|(_, set)| set));
-    check_captions(&model, all_sets, &tokenizer)?;
     let parameters =
         model.parameters.iter().filter(|(_, p)| p.requires_grad).map(|(_, p)| p.value.len()).sum::<usize>();
     eprintln!("{parameters} trainable parameters, {} training images, run folder {}", train_set.len(), dir.display());
@@ -117,7 +115,6 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
 pub fn evaluate_all(config: &RunConfig, model: &Mdetr, options: &EvalOptions) -> Result<Vec<Metrics>> {
     let tokenizer = Tokenizer::roberta_base();
     let sets = validation_sets(config, &tokenizer)?;
-    check_captions(model, sets.iter().map(|(_, set)| set), &tokenizer)?;
     sets.iter().map(|(name, set)| evaluate(model, &model.parameters, name, set, &tokenizer, options)).collect()
 }
 
@@ -135,36 +132,20 @@ fn new_optimizer(config: &RunConfig, model: &Mdetr) -> Optimizer {
 fn open(config: &RunConfig, ann: &Path, split: Split, tokenizer: &Arc<Tokenizer>) -> Result<Arc<Dataset>> {
     let folder = config.data.img_path.clone();
     let folder = folder.with_context(|| format!("where are the images of {}? give --img-path DIR", ann.display()))?;
-    let transforms = config.data.transforms();
-    Ok(Arc::new(Dataset::load(ann, ImageFolders::one(folder), split, transforms, tokenizer.clone())?))
+    let dataset = DatasetConfig {
+        folders: ImageFolders::one(folder),
+        split,
+        transforms: config.data.transforms(),
+        max_tokens: config.model.max_tokens(),
+        skip_bad: config.data.skip_bad,
+    };
+    Ok(Arc::new(Dataset::load(ann, tokenizer.clone(), dataset)?))
 }
 
 fn validation_sets(config: &RunConfig, tokenizer: &Arc<Tokenizer>) -> Result<Vec<(String, Arc<Dataset>)>> {
     let name = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let sets = config.data.val_ann.iter();
     sets.map(|path| Ok((name(path), open(config, path, Split::Val, tokenizer)?))).collect()
-}
-
-/// Refuses captions that the text encoder has no positions for.
-fn check_captions<'a>(
-    model: &Mdetr,
-    sets: impl Iterator<Item = &'a Arc<Dataset>>,
-    tokenizer: &Tokenizer,
-) -> Result<()> {
-    let limit = model.network.max_tokens();
-    for set in sets {
-        for i in 0..set.len() {
-            let record = set.record(i).0;
-            let tokens = tokenizer.encode(&record.caption).ids.len();
-            ensure!(
-                tokens <= limit,
-                "{}: the caption of image {} has {tokens} tokens, the text encoder reads at most {limit}: shorten it",
-                set.path().display(),
-                record.id
-            );
-        }
-    }
-    Ok(())
 }
 
 /// A `words` text encoder without a vocabulary gets the tokens of the training captions.
