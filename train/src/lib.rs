@@ -3,6 +3,7 @@
 
 pub mod ahead;
 pub mod checkpoint;
+pub mod chunks;
 pub mod collate;
 pub mod config;
 pub mod data;
@@ -21,6 +22,7 @@ pub mod parameter_group;
 pub mod pictures;
 pub mod progress;
 pub mod run;
+pub mod samples;
 pub mod schedule;
 pub mod session;
 pub mod status;
