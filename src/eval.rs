@@ -12,8 +12,8 @@ use mdetr_train::run::evaluate_all;
   mdetr eval runs/emoji --shuffle-captions                 other images' captions: is the text read at all?
   mdetr eval runs/emoji --val-ann my.json --img-path images
 
-Prints a JSON object a dataset: dataset, n, phrases, recall@1, recall@5, recall@10,
-upper_bound, ap, ap50, ap75.")]
+Prints a JSON object a dataset: dataset, n, n_skipped, boxes_skipped, phrases, recall@1, recall@5,
+recall@10, upper_bound, ap, ap50, ap75.")]
 pub struct Args {
     /// A checkpoint, or the folder of a run.
     checkpoint: PathBuf,

@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn captions_are_split_at_the_best_place_that_fits() {
         for (caption, limit, parts) in [
-            ("a dog. a cat. a bus.", 8, vec!["a dog.", "a cat.", "a bus."]),
-            ("a dog. a cat. a bus.", 9, vec!["a dog. a cat.", "a bus."]),
+            ("a dog. a cat. a bus.", 7, vec!["a dog.", "a cat.", "a bus."]),
+            ("a dog. a cat. a bus.", 8, vec!["a dog. a cat.", "a bus."]),
             ("A dog (old.) A cat", 8, vec!["A dog (old.)", "A cat"]),
             ("a red dog, a cat and a bus", 8, vec!["a red dog,", "a cat and a bus"]),
             ("a dog of 3.5 years", 6, vec!["a dog of", "3.5 years"]),
@@ -117,7 +117,7 @@ mod tests {
             ("a dog\na cat and", 7, vec!["a dog", "a cat and"]),
             ("  a dog  ", 4, vec!["a dog"]),
             ("   ", 3, vec![]),
-            ("café 😀 and a\u{301} dog", 8, vec!["café 😀", "and a\u{301} dog"]),
+            ("café 😀 and a\u{301} dog", 8, vec!["café 😀 and", "a\u{301} dog"]),
             ("狗。猫。", 7, vec!["狗。", "猫。"]),
         ] {
             assert_eq!(split(caption, limit), parts, "{caption:?} at {limit}");
