@@ -234,7 +234,7 @@ fn training_step(args: &Args, device: Device) -> Result<()> {
         Some(path) => configs(path)?,
     };
     let (mut model, criterion, precision) = (model(&config)?, Criterion::new(&criterion), args.precision);
-    let tokens = NAMING_TOKENS..=model.network.max_tokens();
+    let tokens = NAMING_TOKENS..=model.config.max_tokens();
     ensure!(tokens.contains(&shape.tokens), "--text {}: expected {tokens:?} tokens", shape.tokens);
     let batch = Collated {
         batch: batch(shape, model.config.text().vocab_size),

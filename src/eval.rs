@@ -21,7 +21,8 @@ const OF_TRAINING_ALONE: [&str; 6] = ["device", "eval", "load", "resume", "start
   mdetr eval runs/emoji --val-ann my.json --img-path images
 
 Settings are the checkpoint's own, below those that the command gives. Prints a JSON object a
-dataset: dataset, n, phrases, recall@1, recall@5, recall@10, upper_bound, ap, ap50, ap75.")]
+dataset: dataset, n, n_skipped, boxes_skipped, phrases, recall@1, recall@5, recall@10,
+upper_bound, ap, ap50, ap75.")]
 pub struct Args {
     /// A checkpoint, or the folder of a run; otherwise that of --resume or --load.
     checkpoint: Option<PathBuf>,

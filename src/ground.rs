@@ -50,6 +50,9 @@ pub struct Args {
     /// Drop boxes that overlap a better one of the same label by more than this IoU.
     #[arg(long, value_name = "IOU", num_args = 0..=1, default_missing_value = "0.5")]
     nms: Option<f32>,
+    /// Split a caption that is too long at sentence ends, else commas, else spaces, and merge what its parts find.
+    #[arg(long)]
+    chunk: bool,
     /// Print a line a pair, also for a single one.
     #[arg(long)]
     jsonl: bool,
@@ -84,6 +87,7 @@ fn ground(args: &Args, device: Device) -> Result<()> {
         text_threshold: args.text_threshold,
         top_k: args.top_k,
         nms: args.nms,
+        chunk: args.chunk,
     };
     let queries: Vec<Query> = args
         .phrase
@@ -99,6 +103,9 @@ fn ground(args: &Args, device: Device) -> Result<()> {
     let single = pairs.len() == 1 && !args.jsonl && args.pairs.is_none();
     let mut failed = 0;
     for (i, (image, caption)) in pairs.iter().enumerate() {
+        if caption.trim().is_empty() {
+            eprintln!("the caption {caption:?} is blank: it names nothing");
+        }
         let result = grounder.ground(image, caption);
         let result = result.and_then(|found| {
             if let Some(dir) = &args.save {

@@ -146,6 +146,15 @@ impl ModelConfig {
         }
     }
 
+    /// The longest caption that the text encoder reads, in tokens.
+    pub fn max_tokens(&self) -> usize {
+        let text = self.text();
+        match self.text_encoder_type.as_str() {
+            "words" => text.max_position_embeddings,
+            _ => text.max_position_embeddings.saturating_sub(text.pad_token_id + 1),
+        }
+    }
+
     /// Checks what the modules rely on; the error names the argument.
     pub fn validate(&self) -> anyhow::Result<()> {
         let heads_divide = |what: &str, width: usize, heads: usize| {

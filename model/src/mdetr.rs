@@ -160,11 +160,6 @@ impl Network {
         Layout::new(&images.sizes, images.grid_size, &text.counts, text.shape()[1], device)
     }
 
-    /// The longest caption in tokens.
-    pub fn max_tokens(&self) -> usize {
-        self.transformer.text_encoder.max_tokens()
-    }
-
     /// Predictions from features of B images and their captions.
     pub fn predict<'t>(&self, images: &ImageFeatures<'t>, text_features: &Var<'t>, text: &Text) -> Outputs<'t> {
         let layout = self.layout(images, text);

@@ -213,6 +213,8 @@ pub struct DataConfig {
     pub crop_max_size: u32,
     /// Keeps the meaning of captions: crops keep every box, nothing is mirrored.
     pub cautious: bool,
+    /// Leaves bad rows of annotation files out, and counts them, instead of refusing the file.
+    pub skip_bad: bool,
     /// Makes this emoji dataset in `emoji_dir` first, unless it is there.
     pub emoji: Option<EmojiConfig>,
     /// Where the emoji dataset goes.
@@ -234,6 +236,7 @@ impl Default for DataConfig {
             crop_min_size: crop.min_size,
             crop_max_size: crop.max_size,
             cautious: transforms.cautious,
+            skip_bad: false,
             emoji: None,
             emoji_dir: None,
         }

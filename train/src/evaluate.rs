@@ -27,6 +27,10 @@ pub struct Metrics {
     pub dataset: String,
     /// Images evaluated.
     pub n: usize,
+    /// Images of the file that were left out as bad (`skip_bad`).
+    pub n_skipped: usize,
+    /// Boxes of the file that were left out, as bad or with their images.
+    pub boxes_skipped: usize,
     /// Phrases with boxes.
     pub phrases: u64,
     /// Share of phrases whose best query has IoU >= 0.5 with one of their boxes.
@@ -93,10 +97,12 @@ pub fn evaluate(
             recall.add(&phrase.truth, &phrase.ranked.iter().map(|&(_, bbox)| bbox).collect::<Vec<_>>());
         }
     })?;
-    let (coco, recall) = (coco.summarize(), recall.result());
+    let (coco, recall, report) = (coco.summarize(), recall.result(), dataset.report());
     Ok(Metrics {
         dataset: name.into(),
         n,
+        n_skipped: report.images - report.good_images,
+        boxes_skipped: report.annotations - report.good_annotations,
         phrases: recall.phrases,
         recall_at_1: recall.recall_at_1,
         recall_at_5: recall.recall_at_5,

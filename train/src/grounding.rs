@@ -17,11 +17,23 @@ pub struct GroundOptions {
     pub top_k: Option<usize>,
     /// Drops boxes that overlap a better one of the same label by more than this IoU.
     pub nms: Option<f32>,
+    /// Grounds a caption that is longer than the model reads in parts, and what all parts find is ranked together.
+    pub chunk: bool,
+}
+
+impl Detection {
+    /// The same in a text that has `code_points` more in front.
+    pub fn shifted(mut self, code_points: usize) -> Self {
+        let shift = |span: Span| span.map(|at| at + code_points);
+        self.span = shift(self.span);
+        self.spans.iter_mut().for_each(|span| *span = shift(*span));
+        self
+    }
 }
 
 impl Default for GroundOptions {
     fn default() -> Self {
-        GroundOptions { threshold: 0.7, text_threshold: 0.1, top_k: None, nms: None }
+        GroundOptions { threshold: 0.7, text_threshold: 0.1, top_k: None, nms: None, chunk: false }
     }
 }
 
@@ -62,17 +74,28 @@ pub fn ground(
     size: [usize; 2],
     options: &GroundOptions,
 ) -> Vec<Detection> {
+    best(named_objects(predictions, caption, encoding, size, options), options)
+}
+
+/// The queries that mean words of the caption, in their order.
+pub fn named_objects(
+    predictions: &[Prediction],
+    caption: &str,
+    encoding: &Encoding,
+    size: [usize; 2],
+    options: &GroundOptions,
+) -> Vec<Detection> {
     let words = words(caption);
     let detections = predictions.iter().filter(|p| options.top_k.is_some() || p.score > options.threshold);
     let detections = detections.filter_map(|p| {
         let (span, spans) = meant_spans(p, &words, caption, encoding, options.text_threshold)?;
         Some(Detection { score: p.score, label: slice(caption, span), bbox: clipped(p, size), span, spans })
     });
-    finish(detections.collect(), options)
+    detections.collect()
 }
 
-/// The queries that mean one phrase, given as spans, ranked by the probability of its tokens (`columns`).
-pub fn ground_phrase(
+/// The queries that mean one phrase, given as spans, scored by the probability of its tokens (`columns`), in their order.
+pub fn phrase_objects(
     predictions: &[Prediction],
     caption: &str,
     spans: &[Span],
@@ -88,22 +111,22 @@ pub fn ground_phrase(
         span,
         spans: spans.to_vec(),
     });
-    let kept = detections.filter(|d| options.top_k.is_some() || d.score > options.threshold);
-    finish(kept.collect(), options)
+    detections.filter(|d| options.top_k.is_some() || d.score > options.threshold).collect()
 }
 
-/// The probability that a query means one of a phrase's tokens.
-pub fn phrase_probability(prediction: &Prediction, columns: &[usize]) -> f32 {
-    columns.iter().filter_map(|&c| prediction.token_probabilities.get(c)).sum()
-}
-
-fn finish(mut detections: Vec<Detection>, options: &GroundOptions) -> Vec<Detection> {
+/// The best first, without those that others suppress, at most `top_k`.
+pub fn best(mut detections: Vec<Detection>, options: &GroundOptions) -> Vec<Detection> {
     detections.sort_by(|a, b| b.score.total_cmp(&a.score));
     if let Some(threshold) = options.nms {
         detections = suppressed(detections, threshold);
     }
     detections.truncate(options.top_k.unwrap_or(usize::MAX));
     detections
+}
+
+/// The probability that a query means one of a phrase's tokens.
+pub fn phrase_probability(prediction: &Prediction, columns: &[usize]) -> f32 {
+    columns.iter().filter_map(|&c| prediction.token_probabilities.get(c)).sum()
 }
 
 /// Non-maximum suppression among detections of one label.

@@ -4,6 +4,7 @@
 pub mod accumulate;
 pub mod ahead;
 pub mod checkpoint;
+pub mod chunks;
 pub mod collate;
 pub mod config;
 pub mod data;
@@ -24,6 +25,7 @@ pub mod pictures;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod samples;
 pub mod schedule;
 pub mod session;
 pub mod settings;

@@ -4,26 +4,28 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use mdetr_autograd::{Tape, Var};
 use mdetr_kernels::Precision;
 use mdetr_kernels::cuda::Cuda;
 use mdetr_model::batch::Text;
-use mdetr_model::mdetr::{ImageFeatures, TOKEN_COLUMNS};
+use mdetr_model::mdetr::ImageFeatures;
 use mdetr_model::postprocess::postprocess;
 use mdetr_model::{Batch, Mdetr};
 
 use crate::checkpoint::Weights;
+use crate::chunks::{chunks, lost_words};
 use crate::collate::Collator;
 use crate::config::RunConfig;
+use crate::data::check::span_problem;
 use crate::data::image::{normalize, read};
-use crate::data::positive_map::soft_tokens;
+use crate::data::positive_map::{USABLE_TOKENS, soft_tokens};
 use crate::data::resize::resize;
 use crate::data::transforms::size_with_aspect_ratio;
 use crate::data::{Encoding, Span, Tokenizer};
 use crate::draw::{Highlight, LabelledBox, annotate};
-use crate::grounding::{Detection, GroundOptions, ground, ground_phrase};
+use crate::grounding::{Detection, GroundOptions, best, named_objects, phrase_objects};
 
 /// A model ready for images and captions.
 pub struct Session {
@@ -79,15 +81,16 @@ impl Session {
 
     fn encode(&self, caption: &str) -> Result<(Encoding, Text)> {
         let encoding = self.tokenizer.encode(caption);
-        let limit = self.model.network.max_tokens().min(TOKEN_COLUMNS - 1);
-        ensure!(
-            encoding.ids.len() <= limit,
-            "the caption has {} tokens, at most {limit} can be grounded: shorten it, or split it into several (it starts {:?})",
-            encoding.ids.len(),
-            caption.chars().take(40).collect::<String>()
-        );
+        if let Some(lost) = lost_words(caption, &encoding, self.max_tokens()) {
+            bail!("{lost}: shorten it, or let `mdetr ground --chunk` split it");
+        }
         let text = self.collator.text(&[&encoding]);
         Ok((encoding, text))
+    }
+
+    /// The longest caption that can be grounded, in tokens.
+    fn max_tokens(&self) -> usize {
+        self.model.config.max_tokens().min(USABLE_TOKENS)
     }
 }
 
@@ -102,13 +105,13 @@ pub enum Query {
 
 impl Query {
     fn spans(&self, caption: &str) -> Result<Vec<Span>> {
-        let length = caption.chars().count();
         let spans = match self {
-            Query::Span([start, end]) => {
-                ensure!(*end <= length, "the span {start}:{end} is not within the caption's {length} code points");
-                vec![[*start, *end]]
-            }
+            Query::Span(span) => match span_problem(*span, caption) {
+                Some((_, problem)) => bail!("--span {}:{}: {problem}", span[0], span[1]),
+                None => vec![*span],
+            },
             Query::Phrase(phrase) => {
+                ensure!(!phrase.trim().is_empty(), "the phrase {phrase:?} is blank: give words of the caption");
                 let chars = phrase.chars().count();
                 let at = |byte: usize| caption[..byte].chars().count();
                 caption.match_indices(phrase.as_str()).map(|(byte, _)| [at(byte), at(byte) + chars]).collect()
@@ -136,8 +139,27 @@ pub struct Grounder<'t> {
     tape: &'t Tape<'t>,
     options: GroundOptions,
     queries: Vec<Query>,
-    texts: HashMap<String, (Encoding, Text, Var<'t>)>,
+    texts: HashMap<String, Vec<Part<'t>>>,
     image: Option<(PathBuf, [usize; 2], ImageFeatures<'t>)>,
+}
+
+/// A part of a caption that the model reads at once: all of it, unless it is long.
+struct Part<'t> {
+    /// Code points of the caption.
+    span: Span,
+    caption: String,
+    encoding: Encoding,
+    text: Text,
+    features: Var<'t>,
+}
+
+impl Part<'_> {
+    /// Of spans of the caption, those that reach into this part, and what of them lies here, counted from its start.
+    fn inside(&self, spans: &[Span]) -> (Vec<Span>, Vec<Span>) {
+        let [begin, end] = self.span;
+        let reaching = spans.iter().filter(|span| span[0] < end && begin < span[1]);
+        reaching.map(|span| (*span, span.map(|at| at.clamp(begin, end) - begin))).unzip()
+    }
 }
 
 impl<'t> Grounder<'t> {
@@ -147,12 +169,14 @@ impl<'t> Grounder<'t> {
     }
 
     /// Finds what `caption` names in the image at `path`.
+    ///
+    /// With [`GroundOptions::chunk`], the parts of a long caption are grounded one by one. What they find is ranked, suppressed and
+    /// cut off together; a span that a part's border cuts is looked for in both.
     pub fn ground(&mut self, path: &Path, caption: &str) -> Result<Found> {
         let network = &self.session.model.network;
+        let queries: Vec<Vec<Span>> = self.queries.iter().map(|q| q.spans(caption)).collect::<Result<_>>()?;
         if !self.texts.contains_key(caption) {
-            let (encoding, text) = self.session.encode(caption)?;
-            let features = network.encode_text(self.tape, &text);
-            self.texts.insert(caption.to_string(), (encoding, text, features));
+            self.texts.insert(caption.to_string(), self.parts(caption)?);
         }
         if self.image.as_ref().is_none_or(|(known, ..)| known != path) {
             let rgb = read(path)?;
@@ -160,22 +184,41 @@ impl<'t> Grounder<'t> {
             let features = network.encode_images(self.tape, &images, &sizes);
             self.image = Some((path.to_path_buf(), [rgb.height() as usize, rgb.width() as usize], features));
         }
-        let (Some((_, size, image)), (encoding, text, features)) = (&self.image, &self.texts[caption]) else {
-            unreachable!("both were just made")
-        };
-        let outputs = network.predict(image, features, text);
-        let predictions = postprocess(&outputs.last_logits(), &outputs.last_boxes(), &[*size]).remove(0);
-        self.tape.device().cuda().map_or(Ok(()), Cuda::check)?;
-        let mut detections = Vec::new();
-        if self.queries.is_empty() {
-            detections = ground(&predictions, caption, encoding, *size, &self.options);
+        let Some((_, size, image)) = &self.image else { unreachable!("it was just made") };
+        let mut named = Vec::new();
+        let mut asked = vec![Vec::new(); queries.len()];
+        for part in &self.texts[caption] {
+            let outputs = network.predict(image, &part.features, &part.text);
+            let predictions = postprocess(&outputs.last_logits(), &outputs.last_boxes(), &[*size]).remove(0);
+            self.tape.device().cuda().map_or(Ok(()), Cuda::check)?;
+            if queries.is_empty() {
+                let found = named_objects(&predictions, &part.caption, &part.encoding, *size, &self.options);
+                named.extend(found.into_iter().map(|detection| detection.shifted(part.span[0])));
+            }
+            for (spans, asked) in queries.iter().zip(&mut asked) {
+                let (spans, inside) = part.inside(spans);
+                let columns = soft_tokens(&part.encoding, &inside);
+                asked.extend(phrase_objects(&predictions, caption, &spans, &columns, *size, &self.options));
+            }
         }
-        for query in &self.queries {
-            let spans = query.spans(caption)?;
-            let columns = soft_tokens(encoding, &spans);
-            detections.extend(ground_phrase(&predictions, caption, &spans, &columns, *size, &self.options));
-        }
+        let detections = std::iter::once(named).chain(asked).flat_map(|found| best(found, &self.options)).collect();
         Ok(Found { width: size[1], height: size[0], detections })
+    }
+
+    fn parts(&self, caption: &str) -> Result<Vec<Part<'t>>> {
+        let Session { tokenizer, .. } = self.session;
+        let limit = self.session.max_tokens();
+        let spans = match self.options.chunk && tokenizer.encode(caption).ids.len() > limit {
+            true => chunks(caption, tokenizer, limit)?,
+            false => vec![[0, caption.chars().count()]],
+        };
+        let part = |span: Span| {
+            let caption: String = caption.chars().skip(span[0]).take(span[1] - span[0]).collect();
+            let (encoding, text) = self.session.encode(&caption)?;
+            let features = self.session.model.network.encode_text(self.tape, &text);
+            Ok(Part { span, caption, encoding, text, features })
+        };
+        spans.into_iter().map(part).collect()
     }
 }
 

@@ -38,14 +38,6 @@ impl TextEncoder {
         }
     }
 
-    /// The longest caption in tokens.
-    pub fn max_tokens(&self) -> usize {
-        match self {
-            TextEncoder::Roberta(r) => r.config.max_position_embeddings - r.config.pad_token_id - 1,
-            TextEncoder::Words(w) => w.config.max_position_embeddings,
-        }
-    }
-
     /// text (B, T) -> (B * T, width).
     pub fn forward<'t>(&self, tape: &'t Tape<'t>, text: &Text) -> Var<'t> {
         match self {

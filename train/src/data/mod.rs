@@ -4,18 +4,21 @@
 //! while an image is being transformed, and normalised cxcywh afterwards.
 
 pub mod caption;
+pub mod check;
 pub mod coco;
 pub mod concat;
+pub mod dataset;
 pub mod image;
 pub mod official;
 pub mod positive_map;
 pub mod problems;
+pub mod python_numbers;
 pub mod resize;
 pub mod target;
 pub mod tokenizer;
 pub mod transforms;
 
-pub use coco::{Dataset, Example, ImageFolders, Split};
+pub use dataset::{Dataset, DatasetConfig, Example, ImageFolders, Split};
 pub use target::{Object, Target};
 pub use tokenizer::{Encoding, Tokenizer};
 pub use transforms::{CropConfig, TransformConfig};

@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 
 /// Columns of the soft-token map. The last is the no-object class too, so captions have 255 usable tokens, as published.
 pub const SOFT_TOKENS: usize = 256;
+/// Tokens of a caption that words can be tied to.
+pub const USABLE_TOKENS: usize = SOFT_TOKENS - 1;
 
 /// Columns of the soft-token map that the spans of a box cover: ascending, below [`SOFT_TOKENS`].
 pub fn soft_tokens(encoding: &Encoding, spans: &[Span]) -> Vec<usize> {

@@ -61,20 +61,17 @@ impl Target {
     /// The target of a record whose image file has `width` x `height` pixels. Crowds are left out, boxes are clamped to the
     /// image, and those that have no width or height left are dropped; a missing area is that of the annotated box.
     pub fn new(image: &ImageRecord, annotations: &[Annotation], width: u32, height: u32) -> Self {
-        let object = |annotation: &Annotation| {
-            let [x, y, w, h] = annotation.bbox.map(|value| value as f32);
-            Object {
-                bbox: clamped([x, y, x + w, y + h], width, height),
-                label: annotation.category_id,
-                area: annotation.area() as f32,
-                isfinal: annotation.isfinal,
-                tokens_positive: annotation.tokens_positive.clone().unwrap_or_default(),
-            }
+        let object = |annotation: &Annotation| Object {
+            bbox: clamped(xyxy(annotation.bbox), [width, height].map(|side| side as f32)),
+            label: annotation.category_id,
+            area: annotation.area() as f32,
+            isfinal: annotation.isfinal,
+            tokens_positive: annotation.tokens_positive.clone().unwrap_or_default(),
         };
         Self {
             image_id: image.id,
             caption: image.caption.clone(),
-            objects: annotations.iter().filter(|a| !a.iscrowd).map(object).filter(has_extent).collect(),
+            objects: annotations.iter().filter(|a| !a.iscrowd).map(object).filter(|o| has_extent(o.bbox)).collect(),
             size: [height, width],
             orig_size: [height, width],
             dataset_name: image.dataset_name.clone(),
@@ -91,11 +88,12 @@ impl Target {
         let (left, top) = (region.left as f32, region.top as f32);
         for object in &mut target.objects {
             let [x0, y0, x1, y1] = object.bbox;
-            let [x0, y0, x1, y1] = clamped([x0 - left, y0 - top, x1 - left, y1 - top], region.width, region.height);
+            let size = [region.width, region.height].map(|side| side as f32);
+            let [x0, y0, x1, y1] = clamped([x0 - left, y0 - top, x1 - left, y1 - top], size);
             object.bbox = [x0, y0, x1, y1];
             object.area = (x1 - x0) * (y1 - y0);
         }
-        target.objects.retain(has_extent);
+        target.objects.retain(|object| has_extent(object.bbox));
         target.size = [region.height, region.width];
         target
     }
@@ -135,12 +133,17 @@ impl Target {
     }
 }
 
-fn clamped([x0, y0, x1, y1]: [f32; 4], width: u32, height: u32) -> [f32; 4] {
-    let (width, height) = (width as f32, height as f32);
+/// Corners of an annotated box, in the published program's precision.
+pub(super) fn xyxy(bbox: [f64; 4]) -> [f32; 4] {
+    let [x, y, w, h] = bbox.map(|value| value as f32);
+    [x, y, x + w, y + h]
+}
+
+/// The part of a box that lies in an image of `width` x `height` pixels.
+pub(super) fn clamped([x0, y0, x1, y1]: [f32; 4], [width, height]: [f32; 2]) -> [f32; 4] {
     [x0.clamp(0.0, width), y0.clamp(0.0, height), x1.clamp(0.0, width), y1.clamp(0.0, height)]
 }
 
-fn has_extent(object: &Object) -> bool {
-    let [x0, y0, x1, y1] = object.bbox;
+pub(super) fn has_extent([x0, y0, x1, y1]: [f32; 4]) -> bool {
     x1 > x0 && y1 > y0
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use mdetr_model::{Mdetr, TextConfig};
+use mdetr_model::TextConfig;
 
 use crate::config::RunConfig;
 use crate::data::concat::Concat;
 use crate::data::official::{OfficialConfig, Source};
-use crate::data::{Dataset, ImageFolders, Split, Tokenizer};
+use crate::data::{Dataset, DatasetConfig, ImageFolders, Split, Tokenizer};
 use crate::emoji::{self, EmojiConfig};
 use crate::progress::Progress;
 
@@ -48,12 +48,6 @@ impl Datasets {
         });
         let easy = easy.transpose()?;
         Ok(Datasets { train, val, easy, tokenizer })
-    }
-
-    /// Refuses captions that the text encoder has no positions for.
-    pub fn check_captions(&self, model: &Mdetr) -> Result<()> {
-        let val = self.val.iter().map(|(_, set)| set);
-        check_captions(model, self.training_parts().chain(val), &self.tokenizer)
     }
 
     /// The files of all that is trained on.
@@ -119,27 +113,6 @@ pub(super) fn validation_sets(config: &RunConfig, tokenizer: &Arc<Tokenizer>) ->
     sources.into_iter().map(open).collect()
 }
 
-pub(super) fn check_captions<'a>(
-    model: &Mdetr,
-    sets: impl Iterator<Item = &'a Arc<Dataset>>,
-    tokenizer: &Tokenizer,
-) -> Result<()> {
-    let limit = model.network.max_tokens();
-    for set in sets {
-        for i in 0..set.len() {
-            let record = set.record(i).0;
-            let tokens = tokenizer.encode(&record.caption).ids.len();
-            ensure!(
-                tokens <= limit,
-                "{}: the caption of image {} has {tokens} tokens, the text encoder reads at most {limit}: shorten it",
-                set.path().display(),
-                record.id
-            );
-        }
-    }
-    Ok(())
-}
-
 /// An annotation file of the configuration, with its images.
 fn own_source(config: &RunConfig, annotations: &Path) -> Result<Source> {
     let folder = config.data.img_path.clone();
@@ -150,6 +123,12 @@ fn own_source(config: &RunConfig, annotations: &Path) -> Result<Source> {
 }
 
 fn open(config: &RunConfig, source: Source, split: Split, tokenizer: &Arc<Tokenizer>) -> Result<Arc<Dataset>> {
-    let transforms = config.data.transforms();
-    Ok(Arc::new(Dataset::load(&source.annotations, source.folders, split, transforms, tokenizer.clone())?))
+    let dataset = DatasetConfig {
+        folders: source.folders,
+        split,
+        transforms: config.data.transforms(),
+        max_tokens: config.model.max_tokens(),
+        skip_bad: config.data.skip_bad,
+    };
+    Ok(Arc::new(Dataset::load(&source.annotations, tokenizer.clone(), dataset)?))
 }

@@ -17,7 +17,7 @@ use mdetr_model::Mdetr;
 use serde_json::Value;
 
 pub use self::data::make_emoji;
-use self::data::{Datasets, check_captions, validation_sets};
+use self::data::{Datasets, validation_sets};
 use self::resume::Resumed;
 pub use self::saver::SaveEvery;
 use self::saver::Saver;
@@ -69,7 +69,6 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
     resumed.iter().try_for_each(|resumed| resumed.check(&config, steps_per_epoch))?;
 
     let mut model = Mdetr::new(&config.model, config.training.seed)?;
-    data.check_captions(&model)?;
     if let Some(resumed) = &resumed {
         checkpoint::restore_weights(resumed.folder(), &mut model.parameters)?;
     }
@@ -183,7 +182,6 @@ pub fn evaluate_all(config: &RunConfig, model: &Mdetr, options: &EvalOptions) ->
         "there is nothing to evaluate on: give --val-ann FILE and --img-path DIR, or --dataset-config FILE for \
          published datasets"
     );
-    check_captions(model, sets.iter().map(|(_, set)| set), &tokenizer)?;
     sets.iter().map(|(name, set)| evaluate(model, &model.parameters, name, set, &tokenizer, options)).collect()
 }
 

@@ -129,6 +129,7 @@ const DATA: &[Setting] = &[
     ours("train_ann", Path, "Training annotations in MDETR's COCO-style format, instead of published datasets"),
     ours("val_ann", Paths, "Validation annotations, instead of published datasets; may be given several times"),
     ours("img_path", Path, "The folder of the images of --train-ann and --val-ann"),
+    ours("skip_bad", Switch, "Leave out rows of annotation files that are wrong"),
     ours("train_scales", Counts, "Lengths of the shorter side in training"),
     ours("val_scale", Count, "Length of the shorter side in evaluation"),
     ours("max_size", Count, "Limit of the longer side"),

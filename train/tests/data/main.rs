@@ -1,5 +1,6 @@
 //! Host data and metrics against recorded behaviour of the reference implementation.
 
+mod annotation_files;
 mod coco_evaluator;
 mod dataset;
 mod positive_map;

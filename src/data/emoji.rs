@@ -1,23 +1,10 @@
-//! `mdetr data`
+//! `mdetr data emoji`
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Subcommand;
 use mdetr_train::emoji::{EmojiConfig, Preset};
 use mdetr_train::run::make_emoji;
-
-#[derive(clap::Args)]
-pub struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Compose scenes of emoji with captions that name some of the objects.
-    Emoji(EmojiArgs),
-}
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -26,7 +13,7 @@ enum Command {
 
 Writes images/ and MDETR annotation files: train.json, pretrain.json (easy scenes), val.json,
 val_unseen.json (pairs of objects that meet nowhere else). Graphics: Twemoji, CC-BY 4.0.")]
-struct EmojiArgs {
+pub struct Args {
     /// The folder to make.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -53,8 +40,7 @@ struct EmojiArgs {
     preset: Preset,
 }
 
-pub fn run(args: Args) -> Result<()> {
-    let Command::Emoji(a) = args.command;
+pub fn run(a: Args) -> Result<()> {
     let config = EmojiConfig {
         seed: a.seed,
         size: a.size,
