@@ -10,6 +10,8 @@ use mdetr_model::Mdetr;
 use mdetr_model::checkpoint::{load, save, write_synced};
 
 use crate::config::{RunConfig, Settings};
+use crate::download::local;
+use crate::published;
 
 const MODEL: &str = "model.safetensors";
 const EMA: &str = "ema.safetensors";
@@ -62,17 +64,30 @@ fn sync_folder(path: &Path) -> Result<()> {
     sync().with_context(|| format!("cannot sync {}", path.display()))
 }
 
-/// Reads a checkpoint, or the one of a run's folder. The weights are the moving average when there is one.
+/// Reads a checkpoint: a folder, the one of a run's folder, or a file of the published program; `https://` addresses too.
+/// The weights are the moving average when there is one.
 pub fn read(path: &Path) -> Result<(RunConfig, Mdetr)> {
+    let path = &local(path)?;
+    if path.is_file() {
+        return published::read(path, &["model_ema", "model"]);
+    }
     let folder = find(path)?;
     let mut settings = Settings::default();
     settings.add_file(&folder.join(CONFIG))?;
     let (config, _) = settings.resolve()?;
     let mut model = Mdetr::new(&config.model, 0)?;
-    let weights = [EMA, MODEL].map(|name| folder.join(name)).into_iter().find(|p| p.exists());
-    let weights = weights.with_context(|| format!("{} holds no {MODEL}", folder.display()))?;
-    load(&weights, &mut model.parameters)?;
+    load(&weights_in(&folder), &mut model.parameters)?;
     Ok((config, model))
+}
+
+/// The file with a checkpoint's weights: `path` itself, or the one in a checkpoint's or a run's folder.
+pub fn weights_file(path: &Path) -> Result<PathBuf> {
+    if path.is_file() { Ok(path.into()) } else { Ok(weights_in(&find(path)?)) }
+}
+
+fn weights_in(folder: &Path) -> PathBuf {
+    let [ema, model] = [EMA, MODEL].map(|name| folder.join(name));
+    if ema.exists() { ema } else { model }
 }
 
 /// The folder that holds the weights: `path`, or `path/checkpoint`, or what an interrupted replacement left.

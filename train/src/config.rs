@@ -73,6 +73,17 @@ pub struct TrainingConfig {
     pub ema_decay: f64,
     /// Evaluates every so many epochs.
     pub eval_skip: usize,
+    /// A checkpoint whose weights a new model starts from, as far as it has them: of this program, or a published one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<PathBuf>,
+    /// Weights that a ResNet starts from: a state dict of torchvision's or timm's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backbone_weights: Option<PathBuf>,
+    /// Weights that RoBERTa starts from: Hugging Face's, a file or a folder with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_encoder_weights: Option<PathBuf>,
+    /// Starts a ResNet or RoBERTa at random where no weights are given.
+    pub from_scratch: bool,
     /// Stops after so many steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
@@ -131,6 +142,10 @@ impl Default for TrainingConfig {
             ema: false,
             ema_decay: 0.9998,
             eval_skip: 1,
+            load: None,
+            backbone_weights: None,
+            text_encoder_weights: None,
+            from_scratch: false,
             max_steps: None,
             pretrain: None,
         }
@@ -213,9 +228,10 @@ impl Settings {
         Ok(())
     }
 
-    /// Adds a configuration file.
+    /// Adds a configuration file, also by its `https://` address.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(crate::download::local(path)?)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         self.add_json(&text, &path.display().to_string())
     }
 
@@ -247,7 +263,18 @@ impl Settings {
             Value::Object(map) => map,
             _ => unreachable!("a configuration is an object"),
         };
-        let optional = ["text_config", "max_steps", "pretrain", "train_ann", "img_path", "emoji", "emoji_dir"];
+        let optional = [
+            "text_config",
+            "load",
+            "backbone_weights",
+            "text_encoder_weights",
+            "max_steps",
+            "pretrain",
+            "train_ann",
+            "img_path",
+            "emoji",
+            "emoji_dir",
+        ];
         known.extend(optional.map(|key| (key.to_string(), Value::Null)));
         let unknown = self.values.keys().filter(|key| !known.contains_key(*key)).cloned().collect();
         let mut values = self.values;

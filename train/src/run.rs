@@ -18,6 +18,7 @@ use crate::data::{Dataset, ImageFolders, Split, Tokenizer};
 use crate::emoji::{self, EmojiConfig};
 use crate::engine::{EpochStats, Trainer};
 use crate::evaluate::{Captions, EvalOptions, Metrics, evaluate};
+use crate::initial_weights::initial_weights;
 use crate::loader::{Loader, shuffled};
 use crate::optimizer::Optimizer;
 use crate::pictures;
@@ -75,6 +76,7 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
     write("log.txt", String::new())?;
 
     let mut model = Mdetr::new(&config.model, config.training.seed)?;
+    initial_weights(&config, &mut model)?;
     let all_sets = [&train_set].into_iter().chain(&warmup_set).chain(val_sets.iter().map(|(_, set)| set));
     check_captions(&model, all_sets, &tokenizer)?;
     let parameters =

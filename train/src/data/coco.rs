@@ -167,7 +167,8 @@ impl Dataset {
             annotations: Vec<Annotation>,
         }
         transforms.check().context("transforms")?;
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read annotations {}", path.display()))?;
+        let file = crate::download::local(path)?;
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read annotations {}", path.display()))?;
         let File { images, annotations } = serde_json::from_slice(&bytes)
             .with_context(|| format!("{}: expected COCO annotations with captions", path.display()))?;
         let records = grouped(path, split, images, annotations)?;
