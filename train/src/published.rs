@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use mdetr_autograd::Parameters;
+use mdetr_model::Mdetr;
 use mdetr_model::checkpoint::{Fit, fill, refuse};
 use mdetr_model::state_dict::{StateDict, TorchFile, Value};
-use mdetr_model::{CriterionConfig, Mdetr, ModelConfig};
 use serde::de::DeserializeOwned;
 
 use crate::config::RunConfig;

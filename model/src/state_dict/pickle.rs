@@ -22,7 +22,8 @@ pub enum Object {
     Int(i128),
     Float(f64),
     Text(String),
-    Bytes(Vec<u8>),
+    /// Bytes, which nothing here reads.
+    Bytes,
     /// A list or a set.
     List(Vec<ObjectId>),
     Tuple(Vec<ObjectId>),
@@ -164,7 +165,7 @@ impl<'a> Machine<'a> {
         let is_text = matches!(opcode, b'X' | 0x8c | 0x8d | b'T' | b'U');
         self.push(match std::str::from_utf8(bytes) {
             Ok(text) if is_text => Object::Text(text.into()),
-            _ => Object::Bytes(bytes.into()),
+            _ => Object::Bytes,
         })
     }
 

@@ -109,7 +109,7 @@ fn what_cannot_be_read_is_named() {
     let edits = [
         ("odd_zip.pth", "FloatStorage", "ComplStorage", "f32: elements of torch.ComplStorage are not read here"),
         ("odd_zip.pth", "_rebuild_tensor_v2", "_rebuild_tensor_v9", "_utils._rebuild_tensor_v9 makes objects"),
-        ("odd_zip.pth", "byteorderlittle", "byteorderbig   ", "its byte order is \"big   \""),
+        ("odd_zip.pth", "little", "middle", "its byte order is \"middle\""),
         ("odd_zip.pth", "data/13", "data/31", "expanded: its storage 13 is missing"),
         ("odd_zip.pth", "data.pkl", "code.pkl", "it has no data.pkl"),
         ("odd_legacy.pth", "little_endian", "little_Endian", "little-endian machine"),
@@ -127,7 +127,7 @@ fn what_cannot_be_read_is_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn broken_files_are_errors(

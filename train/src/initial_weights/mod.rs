@@ -39,7 +39,7 @@ pub fn initial_weights(config: &RunConfig, model: &mut Mdetr) -> Result<()> {
         }
     }
     if let Some(path) = &t.load {
-        load_partially(&crate::checkpoint::weights_file(&local(path)?)?, model)?;
+        load_partially(&crate::checkpoint::weights_file(&local(Path::new(path))?)?, model)?;
     }
     Ok(())
 }
