@@ -8,10 +8,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::Settings;
 
-/// ResNet-18 and a small RoBERTa, with `settings` over it.
+/// A small convolutional network and a small RoBERTa, with `settings` over them.
 fn config(settings: &[&str]) -> RunConfig {
     let mut all = Settings::default();
-    let json = r#"{"backbone": "resnet18", "hidden_dim": 16, "nheads": 2, "enc_layers": 1, "dec_layers": 1,
+    let json = r#"{"backbone": "conv5", "hidden_dim": 16, "nheads": 2, "enc_layers": 1, "dec_layers": 1,
         "dim_feedforward": 16, "num_queries": 3, "text_config": {"vocab_size": 5, "hidden_size": 8,
         "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "max_position_embeddings": 9}}"#;
     all.add_json(json, "small").unwrap();
@@ -67,30 +67,37 @@ fn set(key: &str, path: &Path) -> String {
 #[test]
 fn a_pretrained_part_needs_its_weights_or_a_word() {
     let error = |settings: &[&str]| start(&settings.iter().map(|s| s.to_string()).collect::<Vec<_>>()).err();
-    let backbone = error(&["text_encoder_type=words"]).unwrap();
+    let backbone = error(&["backbone=resnet18", "text_encoder_type=words"]).unwrap();
     for part in ["resnet18", "--backbone-weights", "https://download.pytorch.org/", "--load", "--from-scratch"] {
         assert!(backbone.contains(part), "{backbone}");
     }
-    let text = error(&["backbone=conv5"]).unwrap();
+    let text = error(&[]).unwrap();
     assert!(text.contains("roberta-base") && text.contains("--text-encoder-weights"), "{text}");
     assert_eq!(error(&["from_scratch=true"]), None);
-    assert_eq!(error(&["backbone=conv5", "text_encoder_type=words"]), None);
+    assert_eq!(error(&["text_encoder_type=words"]), None);
 }
 
 #[test]
 fn parts_load_under_the_names_of_others() {
     let dir = TempDir::new().unwrap();
-    let from = model(&config(&[]), 2);
-    let resnet = |prefix: &'static str| move |n: &str| Some(format!("{prefix}{}", n.strip_prefix(BACKBONE)?));
-    let roberta = |prefix: &'static str| move |n: &str| Some(format!("{prefix}{}", n.strip_prefix(TEXT_ENCODER)?));
-    for (i, prefix) in ["", "module.", "model.", "backbone.0.body.", "state.encoder_q."].into_iter().enumerate() {
-        let file = dir.path().join(format!("{i}/resnet.safetensors"));
-        write(&file, &from, resnet(prefix), &["fc.weight", "fc.bias", "bn1.num_batches_tracked"]);
-        let got = start(&[set("backbone_weights", &file), "text_encoder_type=words".into()]).unwrap();
-        let expected = got.parameters.iter().filter(|(_, p)| p.name.starts_with(BACKBONE)).map(|(_, p)| &p.name);
-        let other = model(&config(&["text_encoder_type=words"]), 2);
-        assert_eq!(equal(&got, &other).iter().collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{prefix:?}");
+    let backbone = |prefix: &'static str| move |n: &str| Some(format!("{prefix}{}", n.strip_prefix(BACKBONE)?));
+    for (network, prefix) in [
+        ("resnet18", ""),
+        ("conv5", "module."),
+        ("conv5", "model."),
+        ("conv5", "backbone.0.body."),
+        ("conv5", "state.encoder_q."),
+    ] {
+        let settings = [format!("backbone={network}"), "text_encoder_type=words".into()];
+        let from = model(&config(&settings.each_ref().map(String::as_str)), 2);
+        let file = dir.path().join(format!("{network}.safetensors"));
+        write(&file, &from, backbone(prefix), &["fc.weight", "fc.bias", "bn1.num_batches_tracked"]);
+        let got = start(&[&settings[..], &[set("backbone_weights", &file)]].concat()).unwrap();
+        let expected = got.parameters.iter().map(|(_, p)| p.name.clone()).filter(|n| n.starts_with(BACKBONE));
+        assert_eq!(equal(&got, &from), expected.collect::<Vec<_>>(), "{network} {prefix:?}");
     }
+    let from = model(&config(&[]), 2);
+    let roberta = |prefix: &'static str| move |n: &str| Some(format!("{prefix}{}", n.strip_prefix(TEXT_ENCODER)?));
     for (i, prefix) in ["", "roberta.", "transformer.text_encoder."].into_iter().enumerate() {
         let folder = dir.path().join(format!("text{i}"));
         let name = |n: &str| roberta(prefix)(n).filter(|n| !n.contains("pooler"));
@@ -108,16 +115,19 @@ fn parts_load_under_the_names_of_others() {
 fn parts_that_do_not_fit_are_errors() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("r.safetensors");
-    let error = |keep: &dyn Fn(&str) -> bool, from: &str| {
-        let from = model(&config(&[from]), 2);
-        write(&file, &from, |n| n.strip_prefix(BACKBONE).filter(|n| keep(n)).map(str::to_string), &["x"]);
+    let from = model(&config(&[]), 2);
+    let error = |name: &dyn Fn(&str) -> Option<String>| {
+        write(&file, &from, |n| name(n.strip_prefix(BACKBONE)?), &["x"]);
         start(&[set("backbone_weights", &file), "from_scratch=true".into()]).err().unwrap()
     };
-    let missing = error(&|n| !n.contains("layer3.0"), "backbone=resnet18");
-    assert!(missing.contains("(15 problems)") && missing.contains("layer3.0.conv1.weight is missing"), "{missing}");
-    let wider = error(&|_| true, "backbone=resnet50");
-    assert!(wider.contains("layer1.0.conv1.weight is [64, 64, 1, 1], expected [64, 64, 3, 3]"), "{wider}");
-    let other = error(&|_| false, "backbone=resnet18");
+    let missing = error(&|n| (!n.starts_with("gn3")).then(|| n.into()));
+    assert!(
+        missing.contains("(2 problems)") && missing.contains("backbone.0.body.gn3.weight is missing"),
+        "{missing}"
+    );
+    let swapped = error(&|n| Some(n.replace("gn1", "x").replace("gn4", "gn1").replace('x', "gn4")));
+    assert!(swapped.contains("backbone.0.body.gn1.weight is [128], expected [32]"), "{swapped}");
+    let other = error(&|_| None);
     assert!(other.contains("r.safetensors holds no conv1.weight"), "{other}");
 }
 
