@@ -1,10 +1,18 @@
 //! `mdetr eval`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail};
+use mdetr_model::ModelConfig;
+use mdetr_train::config::RunConfig;
 use mdetr_train::evaluate::{Captions, EvalOptions, Metrics};
 use mdetr_train::run::evaluate_all;
+use mdetr_train::settings::Settings;
+
+use crate::device::Memory;
+
+/// What a run's configuration says of where and how it was trained, and not of what is evaluated.
+const OF_TRAINING_ALONE: [&str; 6] = ["device", "eval", "load", "resume", "start_epoch", "emoji"];
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -12,23 +20,13 @@ use mdetr_train::run::evaluate_all;
   mdetr eval runs/emoji --shuffle-captions                 other images' captions: is the text read at all?
   mdetr eval runs/emoji --val-ann my.json --img-path images
 
-Prints a JSON object a dataset: dataset, n, phrases, recall@1, recall@5, recall@10,
-upper_bound, ap, ap50, ap75.")]
+Settings are the checkpoint's own, below those that the command gives. Prints a JSON object a
+dataset: dataset, n, phrases, recall@1, recall@5, recall@10, upper_bound, ap, ap50, ap75.")]
 pub struct Args {
-    /// A checkpoint, or the folder of a run.
-    checkpoint: PathBuf,
-    /// Annotations to evaluate on instead of the run's; may be given several times.
-    #[arg(long, value_name = "FILE")]
-    val_ann: Vec<PathBuf>,
-    /// The folder of the images.
-    #[arg(long, value_name = "DIR")]
-    img_path: Option<PathBuf>,
-    /// Images in a batch.
-    #[arg(long, default_value_t = 16)]
-    batch_size: usize,
-    /// Loader threads.
-    #[arg(long, default_value_t = 2)]
-    num_workers: usize,
+    /// A checkpoint, or the folder of a run; otherwise that of --resume or --load.
+    checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    settings: crate::settings::Args,
     /// At most so many images of each dataset.
     #[arg(long, value_name = "N")]
     max_images: Option<usize>,
@@ -36,27 +34,36 @@ pub struct Args {
     #[arg(long)]
     shuffle_captions: bool,
     #[command(flatten)]
-    device: crate::device::Args,
+    memory: Memory,
+}
+
+impl From<crate::train::Args> for Args {
+    /// `train --eval`.
+    fn from(args: crate::train::Args) -> Self {
+        let crate::train::Args { settings, memory, .. } = args;
+        Args { checkpoint: None, settings, max_images: None, shuffle_captions: false, memory }
+    }
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let (mut config, mut model) = mdetr_train::checkpoint::read(&args.checkpoint)?;
-    if !args.val_ann.is_empty() {
-        config.data.val_ann = args.val_ann;
-    }
-    config.data.img_path = args.img_path.or(config.data.img_path);
-    ensure!(
-        !config.data.val_ann.is_empty(),
-        "{} was trained without validation annotations: name some with --val-ann",
-        args.checkpoint.display()
-    );
+    let given = args.settings.resolve(Settings::default())?;
+    let checkpoint = args.checkpoint.clone();
+    let checkpoint =
+        checkpoint.or_else(|| given.training.resume.as_ref().or(given.training.load.as_ref()).map(PathBuf::from));
+    let checkpoint =
+        checkpoint.context("which checkpoint? name it: mdetr eval CHECKPOINT, or --resume CHECKPOINT")?;
+    given.unbuilt.check()?;
+    let (trained, mut model) = mdetr_train::checkpoint::read(&checkpoint)?;
+    let config = args.settings.resolve(base(&trained, &given)?)?;
+    config.check()?;
+    check_architecture(&checkpoint, &trained.model, &config.model)?;
     let options = EvalOptions {
-        batch_size: args.batch_size.max(1),
-        workers: args.num_workers,
+        batch_size: config.training.batch_size,
+        workers: config.training.num_workers,
         captions: if args.shuffle_captions { Captions::Shuffled } else { Captions::Own },
         max_images: args.max_images,
     };
-    let metrics = args.device.run(|device| {
+    let metrics = args.memory.run_on(&config.training.device, |device| {
         model.parameters.to_device(device);
         let metrics = evaluate_all(&config, &model, &options);
         drop(model);
@@ -64,6 +71,33 @@ pub fn run(args: Args) -> Result<()> {
     })?;
     print_table(&metrics);
     metrics.iter().try_for_each(crate::print_json)
+}
+
+/// What a checkpoint was trained with, as a layer below what the command gives. Datasets that the command names replace
+/// the run's files.
+fn base(trained: &RunConfig, given: &RunConfig) -> Result<Settings> {
+    let mut base = Settings::default();
+    base.add_json(&serde_json::to_string(trained)?, "the checkpoint's configuration")?;
+    let names_datasets = given.official != Default::default();
+    let files = ["train_ann", "val_ann", "img_path"].into_iter().filter(|_| names_datasets);
+    OF_TRAINING_ALONE.into_iter().chain(files).try_for_each(|key| base.add(key, serde_json::Value::Null))?;
+    Ok(base)
+}
+
+/// Refuses settings that ask for other weights than the checkpoint has.
+fn check_architecture(checkpoint: &Path, trained: &ModelConfig, asked: &ModelConfig) -> Result<()> {
+    let weights = |config: &ModelConfig| {
+        let training = ["dropout", "lr_backbone", "freeze_text_encoder", "aux_loss", "tie_key_query_init"];
+        let mut values = serde_json::to_value(config)?;
+        values.as_object_mut().into_iter().for_each(|map| map.retain(|key, _| !training.contains(&key.as_str())));
+        anyhow::Ok(values)
+    };
+    let (trained, asked) = (weights(trained)?, weights(asked)?);
+    let differs = trained.as_object().into_iter().flatten().find(|(key, value)| asked[key.as_str()] != **value);
+    if let Some((key, value)) = differs {
+        bail!("{} has {key} {value}, not {}: leave {key} out", checkpoint.display(), asked[key.as_str()]);
+    }
+    Ok(())
 }
 
 fn print_table(metrics: &[Metrics]) {

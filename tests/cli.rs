@@ -150,6 +150,48 @@ fn eval_prints_an_object_a_dataset() {
     assert_eq!(shuffled[0]["n"], 2);
 }
 
+/// Without a subcommand, as the published program takes it; the first file stands for a published dataset.
+#[test]
+fn published_commands_train_and_evaluate() {
+    let dir = WORKSPACE.path();
+    std::fs::create_dir_all(dir.join("ann")).unwrap();
+    for (from, to) in [
+        ("train", "finetune_refcoco_train"),
+        ("val", "finetune_refcoco_val"),
+        ("val_unseen", "finetune_refcoco_testA"),
+    ] {
+        std::fs::copy(dir.join(format!("emoji/{from}.json")), dir.join(format!("ann/{to}.json"))).unwrap();
+    }
+    let coco = dir.join("coco/train2014");
+    std::fs::create_dir_all(&coco).unwrap();
+    for image in std::fs::read_dir(dir.join("emoji/images")).unwrap() {
+        let image = image.unwrap();
+        std::fs::copy(image.path(), coco.join(image.file_name())).unwrap();
+    }
+    let official = r#"{"combine_datasets": ["refexp"], "combine_datasets_val": ["refexp"],
+        "refexp_dataset_name": "refcoco", "coco_path": "coco", "refexp_ann_path": "ann/"}"#;
+    file("refcoco.json", official);
+    let mut model: Value = serde_json::from_str(TINY).unwrap();
+    for key in ["run_name", "train_ann", "val_ann", "img_path", "pretrain", "ema"] {
+        model.as_object_mut().unwrap().remove(key);
+    }
+    file("model.json", &model.to_string());
+    let train =
+        ["--config", "model.json", "--dataset_config", "refcoco.json", "--epochs", "1", "--output_dir", "refcoco"];
+    success(&train, dir);
+    let log = lines(&std::fs::read_to_string(dir.join("refcoco/log.txt")).unwrap());
+    assert!(log[0]["test_refexp_recall@1"].is_number(), "{}", log[0]);
+    for (args, n) in [
+        (&[][..], 6),
+        (&["--test", "--test_type", "testA"], 4),
+        (&["--val_ann", "emoji/val.json", "--img_p", "emoji/images", "--max-im", "2"], 2),
+    ] {
+        let command = if n == 2 { vec!["eval", "refcoco"] } else { vec!["--resume", "refcoco", "--eval"] };
+        let metrics = lines(&success(&[&command, args].concat(), dir));
+        assert_eq!((metrics.len(), &metrics[0]["n"]), (1, &n.into()), "{args:?}");
+    }
+}
+
 #[test]
 fn ground_prints_a_list_for_a_pair() {
     let (image, caption) = scene();
@@ -265,6 +307,7 @@ fn bad_input_is_one_message() {
     let (image, caption) = scene();
     let long = "word ".repeat(300);
     file("broken.json", "{\"epochs\": ");
+    file("empty.json", "{}");
     file(
         "bad_ann.json",
         r#"{"images": [{"id": 1, "file_name": "x.png", "caption": "a dog"}],
@@ -299,7 +342,22 @@ fn bad_input_is_one_message() {
         ),
         (failure(&["eval", "runs/tiny", "--val-ann", "long_ann.json"]), vec!["long_ann.json", "image 5"]),
         (failure(&tiny(&["--batch-size", "1000"])), vec!["16 images", "batch_size 1000"]),
-        (failure(&["train", "--config", "no_image.json"]), vec!["--train-ann"]),
+        (failure(&["train", "--config", "empty.json"]), vec!["--train-ann", "--dataset-config"]),
+        (failure(&["train", "--config", "no_image.json"]), vec!["no_image.json", "no setting \"images\"", "nearest"]),
+        (failure(&tiny(&["--set", "epoch=3"])), vec!["epoch=3", "\"epochs\""]),
+        (failure(&tiny(&["--epochs", "many"])), vec!["--epochs", "many", "a whole number"]),
+        (failure(&tiny(&["--lern_rate", "3"])), vec!["--lern-rate"]),
+        (failure(&tiny(&["--mask", "3"])), vec!["ambiguous", "--masks", "--mask-model"]),
+        (failure(&tiny(&["--do_qa", "--ngpus", "8"])), vec!["do_qa", "question heads", "ngpus"]),
+        (failure(&["--config", "tiny.json", "--eval"]), vec!["which checkpoint"]),
+        (
+            failure(&["eval", "runs/tiny", "--hidden_dim", "32", "--dropout", "0.5"]),
+            vec!["runs/tiny has hidden_dim 16, not 32"],
+        ),
+        (
+            failure(&["eval", "runs/tiny", "--flickr_ann_path", "gone", "--flickr_img_path", "gone"]),
+            vec!["gone/final_flickr_separateGT_val.json"],
+        ),
         (failure(&["eval", "absent"]), vec!["absent", "does not exist"]),
         (failure(&["eval", "emoji"]), vec!["emoji", "neither a checkpoint"]),
         (failure(&["ground", "runs/tiny"]), vec!["-i", "-t"]),

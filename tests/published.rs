@@ -105,7 +105,8 @@ fn write_checkpoint(path: &Path, prefix: &str) {
     torch.op("u").text("model_ema").op("N").text("optimizer").json(&json!({"state": {}, "param_groups": []}));
     torch.text("epoch").int(3).text("args").op(b"cargparse\nNamespace\n)\x81");
     torch.json(&args);
-    torch.op("bu").save(path);
+    torch.op("bu");
+    torch.save(path);
 }
 
 fn mdetr(args: &[&str], dir: &Path) -> Output {

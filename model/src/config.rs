@@ -38,7 +38,6 @@ pub struct ModelConfig {
     /// `roberta-base`, `distilroberta-base`, `roberta-large`, or `words` (embeddings only). Sizes are `text_config`'s.
     pub text_encoder_type: String,
     /// Sizes of the text encoder; absent: those of `text_encoder_type`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub text_config: Option<TextConfig>,
     /// Leaves the text encoder as loaded.
     pub freeze_text_encoder: bool,
@@ -105,7 +104,6 @@ pub struct TextConfig {
     pub attention_probs_dropout_prob: f32,
     /// For `words`: the tokenizer's ids that have an embedding row of their own, in the order of the rows from 1 on;
     /// row 0 is shared by all others. Empty: token ids are rows.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vocabulary: Vec<i32>,
 }
 
@@ -162,6 +160,11 @@ impl ModelConfig {
         anyhow::ensure!(self.dec_layers > 0, "dec_layers is 0: the decoder makes the predictions");
         anyhow::ensure!(self.num_queries > 0, "num_queries is 0: there is nothing to predict boxes with");
         anyhow::ensure!((0.0..1.0).contains(&self.dropout), "dropout {} is not in [0, 1)", self.dropout);
+        anyhow::ensure!(
+            !self.backbone.starts_with("timm_"),
+            "backbone {:?}: timm's backbones are not built yet",
+            self.backbone
+        );
         let backbones = ["resnet18", "resnet34", "resnet50", "resnet101", "conv5"];
         anyhow::ensure!(
             backbones.contains(&self.backbone.as_str()),

@@ -8,10 +8,11 @@ use mdetr_model::criterion::Criterion;
 use mdetr_model::pretrain::Phrases;
 use mdetr_model::{Batch, Mdetr, Targets};
 use mdetr_train::collate::Collated;
-use mdetr_train::config::{RunConfig, Settings};
+use mdetr_train::config::RunConfig;
 use mdetr_train::engine::{StepReport, Trainer};
 use mdetr_train::optimizer::Optimizer;
 use mdetr_train::schedule::Rates;
+use mdetr_train::settings::Settings;
 
 /// Every kind of layer that detection has: a RoBERTa, attention of two widths, dropout, auxiliary losses, an average.
 const CONFIG: &str = include_str!("micro.json");
@@ -24,7 +25,7 @@ const TARGETS: usize = 3;
 pub fn config() -> RunConfig {
     let mut settings = Settings::default();
     settings.add_json(CONFIG, "micro").unwrap();
-    settings.resolve().unwrap().0
+    settings.resolve().unwrap()
 }
 
 /// Two images of different sizes with captions of different lengths, the second one with one target.

@@ -9,9 +9,10 @@ use mdetr_kernels::cuda::Cuda;
 use mdetr_model::Mdetr;
 use mdetr_model::checkpoint::{load, save, write_synced};
 
-use crate::config::{RunConfig, Settings};
+use crate::config::RunConfig;
 use crate::download::local;
 use crate::published;
+use crate::settings::Settings;
 
 const MODEL: &str = "model.safetensors";
 const EMA: &str = "ema.safetensors";
@@ -74,7 +75,7 @@ pub fn read(path: &Path) -> Result<(RunConfig, Mdetr)> {
     let folder = find(path)?;
     let mut settings = Settings::default();
     settings.add_file(&folder.join(CONFIG))?;
-    let (config, _) = settings.resolve()?;
+    let config = settings.resolve()?;
     let mut model = Mdetr::new(&config.model, 0)?;
     load(&weights_in(&folder), &mut model.parameters)?;
     Ok((config, model))
@@ -114,7 +115,7 @@ mod tests {
             "dec_layers": 1, "dim_feedforward": 16, "num_queries": 3,
             "text_config": {"vocab_size": 5, "hidden_size": 8, "max_position_embeddings": 9}}"#;
         settings.add_json(json, "tiny").unwrap();
-        settings.resolve().unwrap().0
+        settings.resolve().unwrap()
     }
 
     #[test]

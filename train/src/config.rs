@@ -1,18 +1,19 @@
 //! A run's configuration: the published program's arguments under their names, and a few of our own.
 //!
-//! Precedence: published defaults < configuration files < `KEY=VALUE` settings < flags.
+//! A field here has a row in [`settings::table`](crate::settings::table), which makes it a flag, a `--set` key and a JSON key.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, ensure};
 use mdetr_kernels::Precision;
 use mdetr_model::{CriterionConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
+use crate::data::official::OfficialConfig;
 use crate::data::{CropConfig, TransformConfig};
 use crate::emoji::EmojiConfig;
 use crate::schedule::{Kind, Rates, Schedule};
+use crate::unbuilt::UnbuiltConfig;
 
 /// Everything that a run depends on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,16 +31,32 @@ pub struct RunConfig {
     /// On what.
     #[serde(flatten)]
     pub data: DataConfig,
+    /// On which of the published datasets, where `data` names no files.
+    #[serde(flatten)]
+    pub official: OfficialConfig,
+    /// Published options that nothing here reads yet.
+    #[serde(flatten)]
+    pub unbuilt: UnbuiltConfig,
 }
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrainingConfig {
-    /// Names the folder of the run below `output_dir`.
+    /// Names the folder of the run below `output_dir`; empty: that folder itself.
     pub run_name: String,
-    /// Where runs go.
+    /// Where runs go; empty: `runs`.
     pub output_dir: PathBuf,
+    /// Where to compute: `cpu`, `cuda`, `cuda:N`, or `auto`.
+    pub device: String,
+    /// Only evaluates.
+    pub eval: bool,
+    /// A checkpoint whose weights training starts from: a path or an address.
+    pub load: Option<String>,
+    /// A checkpoint of a run to go on with, or one to evaluate: a path or an address.
+    pub resume: Option<String>,
+    /// The first epoch.
+    pub start_epoch: usize,
     /// Of initial weights, order, augmentation and dropout.
     pub seed: u64,
     /// Passes over the training data.
@@ -60,6 +77,8 @@ pub struct TrainingConfig {
     pub fraction_warmup_steps: f64,
     /// Part of the run after which `warmup_hold_cosine` falls.
     pub fraction_hold_steps: f64,
+    /// How gradients become updates.
+    pub optimizer: OptimizerKind,
     /// Decoupled weight decay of every parameter.
     pub weight_decay: f64,
     /// Largest norm of all gradients together; 0 does not clip.
@@ -73,23 +92,29 @@ pub struct TrainingConfig {
     pub ema_decay: f64,
     /// Evaluates every so many epochs.
     pub eval_skip: usize,
-    /// A checkpoint whose weights a new model starts from, as far as it has them: of this program, or a published one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub load: Option<PathBuf>,
     /// Weights that a ResNet starts from: a state dict of torchvision's or timm's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub backbone_weights: Option<PathBuf>,
     /// Weights that RoBERTa starts from: Hugging Face's, a file or a folder with one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub text_encoder_weights: Option<PathBuf>,
     /// Starts a ResNet or RoBERTa at random where no weights are given.
     pub from_scratch: bool,
     /// Stops after so many steps.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
     /// The image-caption warm-up before training, for models that start from nothing.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pretrain: Option<PretrainConfig>,
+}
+
+/// What updates parameters, under the published names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// AdamW: the published program means it by both names.
+    #[default]
+    Adam,
+    /// AdamW.
+    AdamW,
+    /// Stochastic gradient descent with momentum.
+    Sgd,
 }
 
 /// How a configuration spells a precision.
@@ -124,8 +149,13 @@ pub struct PretrainConfig {
 impl Default for TrainingConfig {
     fn default() -> Self {
         TrainingConfig {
-            run_name: "mdetr".into(),
-            output_dir: "runs".into(),
+            run_name: String::new(),
+            output_dir: PathBuf::new(),
+            device: "auto".into(),
+            eval: false,
+            load: None,
+            resume: None,
+            start_epoch: 0,
             seed: 42,
             epochs: 40,
             batch_size: 2,
@@ -136,13 +166,13 @@ impl Default for TrainingConfig {
             schedule: Kind::LinearWithWarmup,
             fraction_warmup_steps: 0.01,
             fraction_hold_steps: 0.66,
+            optimizer: OptimizerKind::default(),
             weight_decay: 1e-4,
             clip_max_norm: 0.1,
             precision: Precision::F32,
             ema: false,
             ema_decay: 0.9998,
             eval_skip: 1,
-            load: None,
             backbone_weights: None,
             text_encoder_weights: None,
             from_scratch: false,
@@ -157,12 +187,10 @@ impl Default for TrainingConfig {
 #[serde(default)]
 pub struct DataConfig {
     /// Training annotations, in MDETR's COCO-style format.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub train_ann: Option<PathBuf>,
     /// Annotations to evaluate on, each a dataset of its own.
     pub val_ann: Vec<PathBuf>,
     /// The folder of the images.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub img_path: Option<PathBuf>,
     /// Lengths of the shorter side in training.
     pub train_scales: Vec<u32>,
@@ -172,19 +200,23 @@ pub struct DataConfig {
     pub max_size: u32,
     /// Crops every second training image.
     pub random_crop: bool,
+    /// Lengths of the shorter side before a crop.
+    pub crop_scales: Vec<u32>,
+    /// Least side of a crop.
+    pub crop_min_size: u32,
+    /// Greatest side of a crop.
+    pub crop_max_size: u32,
     /// Keeps the meaning of captions: crops keep every box, nothing is mirrored.
     pub cautious: bool,
     /// Makes this emoji dataset in `emoji_dir` first, unless it is there.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub emoji: Option<EmojiConfig>,
     /// Where the emoji dataset goes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub emoji_dir: Option<PathBuf>,
 }
 
 impl Default for DataConfig {
     fn default() -> Self {
-        let transforms = TransformConfig::default();
+        let (transforms, crop) = (TransformConfig::default(), CropConfig::default());
         DataConfig {
             train_ann: None,
             val_ann: Vec::new(),
@@ -193,6 +225,9 @@ impl Default for DataConfig {
             val_scale: transforms.val_scale,
             max_size: transforms.max_size,
             random_crop: transforms.crop.is_some(),
+            crop_scales: crop.scales,
+            crop_min_size: crop.min_size,
+            crop_max_size: crop.max_size,
             cautious: transforms.cautious,
             emoji: None,
             emoji_dir: None,
@@ -203,95 +238,31 @@ impl Default for DataConfig {
 impl DataConfig {
     /// The transforms that these options describe.
     pub fn transforms(&self) -> TransformConfig {
+        let crop = || CropConfig {
+            scales: self.crop_scales.clone(),
+            min_size: self.crop_min_size,
+            max_size: self.crop_max_size,
+        };
         TransformConfig {
             train_scales: self.train_scales.clone(),
             val_scale: self.val_scale,
             max_size: self.max_size,
-            crop: self.random_crop.then(CropConfig::default),
+            crop: self.random_crop.then(crop),
             cautious: self.cautious,
         }
-    }
-}
-
-/// Layers of settings, later ones first.
-#[derive(Debug, Default)]
-pub struct Settings {
-    values: Map<String, Value>,
-}
-
-impl Settings {
-    /// Adds the keys of a JSON object. Published files may nest the text encoder's sizes; everything else is flat.
-    pub fn add_json(&mut self, text: &str, name: &str) -> Result<()> {
-        let value: Value = serde_json::from_str(text).with_context(|| format!("{name} is not valid JSON"))?;
-        let Value::Object(map) = value else { bail!("{name}: expected a JSON object of settings") };
-        self.values.extend(map);
-        Ok(())
-    }
-
-    /// Adds a configuration file, also by its `https://` address.
-    pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(crate::download::local(path)?)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        self.add_json(&text, &path.display().to_string())
-    }
-
-    /// Adds `KEY=VALUE`: VALUE is JSON, or else text; dots reach into nested objects.
-    pub fn add_assignment(&mut self, assignment: &str) -> Result<()> {
-        let (key, value) = assignment
-            .split_once('=')
-            .with_context(|| format!("--set {assignment:?}: expected KEY=VALUE, such as epochs=10"))?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.into()));
-        let mut map = &mut self.values;
-        let path: Vec<String> = key.split('.').map(|k| k.replace('-', "_")).collect();
-        let (last, outer) = path.split_last().expect("split yields at least one part");
-        for part in outer {
-            let entry = map.entry(part.clone()).or_insert_with(|| Value::Object(Map::new()));
-            map = entry.as_object_mut().with_context(|| format!("--set {key}: {part} is not an object"))?;
-        }
-        map.insert(last.clone(), value);
-        Ok(())
-    }
-
-    /// Sets a key.
-    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
-        self.values.insert(key.into(), value.into());
-    }
-
-    /// Fills the rest with the published defaults. Also returns the keys that nothing here knows.
-    pub fn resolve(self) -> Result<(RunConfig, Vec<String>)> {
-        let mut known: Map<String, Value> = match serde_json::to_value(RunConfig::default())? {
-            Value::Object(map) => map,
-            _ => unreachable!("a configuration is an object"),
-        };
-        let optional = [
-            "text_config",
-            "load",
-            "backbone_weights",
-            "text_encoder_weights",
-            "max_steps",
-            "pretrain",
-            "train_ann",
-            "img_path",
-            "emoji",
-            "emoji_dir",
-        ];
-        known.extend(optional.map(|key| (key.to_string(), Value::Null)));
-        let unknown = self.values.keys().filter(|key| !known.contains_key(*key)).cloned().collect();
-        let mut values = self.values;
-        if let Some(Value::String(one)) = values.get("val_ann") {
-            let one = one.clone();
-            values.insert("val_ann".into(), Value::Array(vec![one.into()]));
-        }
-        let config: RunConfig = serde_json::from_value(Value::Object(values)).context("configuration")?;
-        config.check()?;
-        Ok((config, unknown))
     }
 }
 
 impl RunConfig {
     /// The folder of the run.
     pub fn run_dir(&self) -> PathBuf {
-        self.training.output_dir.join(&self.training.run_name)
+        let t = &self.training;
+        match (t.output_dir.as_os_str().is_empty(), t.run_name.as_str()) {
+            (true, "") => "runs/mdetr".into(),
+            (true, name) => PathBuf::from("runs").join(name),
+            (false, "") => t.output_dir.clone(),
+            (false, name) => t.output_dir.join(name),
+        }
     }
 
     /// The schedule of a run with epochs of `steps_per_epoch` steps.
@@ -308,20 +279,19 @@ impl RunConfig {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Whether a run can start with it. Errors name what is wrong or not built, and what to do instead.
+    pub fn check(&self) -> Result<()> {
+        self.unbuilt.check()?;
         self.model.validate()?;
         let t = &self.training;
-        anyhow::ensure!(t.batch_size > 0, "batch_size is 0: a step needs images");
-        anyhow::ensure!(
-            !t.run_name.is_empty() && !t.run_name.contains(['/', '\\']),
-            "run_name {:?} is not the name of a folder",
-            t.run_name
-        );
+        ensure!(t.optimizer != OptimizerKind::Sgd, "optimizer sgd is not built: adam and adamw are, both AdamW");
+        ensure!(t.batch_size > 0, "batch_size is 0: a step needs images");
+        ensure!(!t.run_name.contains(['/', '\\']), "run_name {:?} is not the name of a folder", t.run_name);
         for (name, value) in [("lr", t.lr), ("text_encoder_lr", t.text_encoder_lr), ("weight_decay", t.weight_decay)]
         {
-            anyhow::ensure!(value >= 0.0 && value.is_finite(), "{name} is {value}: expected a number >= 0");
+            ensure!(value >= 0.0 && value.is_finite(), "{name} is {value}: expected a number >= 0");
         }
-        anyhow::ensure!((0.0..=1.0).contains(&t.ema_decay), "ema_decay {} is not in [0, 1]", t.ema_decay);
+        ensure!((0.0..=1.0).contains(&t.ema_decay), "ema_decay {} is not in [0, 1]", t.ema_decay);
         Ok(())
     }
 }
@@ -329,48 +299,68 @@ impl RunConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
 
-    #[test]
-    fn later_layers_win_and_the_rest_is_published() {
+    fn resolved(assignments: &[&str]) -> RunConfig {
         let mut settings = Settings::default();
-        settings.add_json(r#"{"epochs": 7, "backbone": "resnet50", "typo": 1}"#, "file").unwrap();
-        settings.add_assignment("epochs=3").unwrap();
-        settings.add_assignment("text_config.hidden_size=48").unwrap();
-        settings.add_assignment("text_config.num-attention-heads=4").unwrap();
-        settings.add_assignment("run_name=x").unwrap();
-        let (config, unknown) = settings.resolve().unwrap();
-        assert_eq!(unknown, ["typo"]);
-        assert_eq!((config.training.epochs, config.training.lr_drop), (3, 35));
-        assert_eq!(config.model.backbone, "resnet50");
-        assert_eq!(config.model.text().hidden_size, 48);
-        assert_eq!(config.training.run_name, "x");
+        assignments.iter().for_each(|assignment| settings.add_assignment(assignment).unwrap());
+        settings.resolve().unwrap()
     }
 
     #[test]
-    fn a_resolved_configuration_reads_back_as_itself() {
-        let config = RunConfig::default();
-        let mut settings = Settings::default();
-        settings.add_json(&serde_json::to_string(&config).unwrap(), "itself").unwrap();
-        let (again, unknown) = settings.resolve().unwrap();
-        assert_eq!(again, config);
-        assert!(unknown.is_empty(), "{unknown:?}");
-    }
-
-    #[test]
-    fn wrong_values_are_errors() {
-        for bad in [
-            "epochs=many",
-            "backbone=vgg",
-            "run_name=a/b",
-            "batch_size=0",
-            "lr=-1",
-            "schedule=cosine",
-            "precision=f8",
+    fn what_cannot_work_is_refused_with_the_reason() {
+        assert!(RunConfig::default().check().is_ok());
+        // Weights of losses that are off change nothing.
+        assert!(
+            resolved(&["qa_loss_coef=25", "mask_loss_coef=2", "dist_url=x", "remove_difficult=1"]).check().is_ok()
+        );
+        for (setting, reason) in [
+            ("backbone=vgg", "resnet101"),
+            ("backbone=timm_tf_efficientnet_b3_ns", "timm's backbones are not built"),
+            ("run_name=a/b", "not the name of a folder"),
+            ("batch_size=0", "a step needs images"),
+            ("lr=-1", ">= 0"),
+            ("ema_decay=2", "not in [0, 1]"),
+            ("optimizer=sgd", "sgd is not built"),
+            ("masks=1", "mask heads are not built"),
+            ("mask_model=v2", "mask heads are not built"),
+            ("frozen_weights=x.pth", "mask heads"),
+            ("do_qa=1", "question heads are not built"),
+            ("split_qa_heads=1", "question heads are not built"),
+            ("no_detection=1", "questions"),
+            ("predict_final=1", "is not built"),
+            ("contrastive_loss=1", "contrastive_align_loss is"),
+            ("set_loss=sequential", "hungarian"),
+            ("no_pass_pos_and_query=1", "positions"),
+            ("epoch_chunks=25", "chunks are not built"),
+            ("split=testdev", "mdetr eval"),
+            ("clevr_eval_path=x", "mdetr eval"),
+            ("lvis_minival_path=x", "mdetr eval"),
+            ("world_size=2", "one process"),
+            ("ngpus=8", "one process"),
+            ("nodes=4", "one process"),
+            ("partition=p", "cluster"),
+            ("timeout=3", "cluster"),
+            ("job_dir=d", "cluster"),
+            ("mail=me", "cluster"),
         ] {
-            let mut settings = Settings::default();
-            settings.add_assignment(bad).unwrap();
-            assert!(settings.resolve().is_err(), "{bad}");
+            let (key, _) = setting.split_once('=').unwrap();
+            let message = format!("{:#}", resolved(&[setting]).check().unwrap_err());
+            assert!(message.contains(key) && message.contains(reason), "{setting}: {message}");
         }
-        assert!(Settings::default().add_assignment("epochs").is_err());
+        let message = format!("{:#}", resolved(&["do_qa=1", "nodes=4"]).check().unwrap_err());
+        assert!(message.contains("do_qa") && message.contains("nodes"), "all at once: {message}");
+    }
+
+    #[test]
+    fn a_run_goes_where_its_names_say() {
+        for (settings, folder) in [
+            (&[][..], "runs/mdetr"),
+            (&["run_name=a"], "runs/a"),
+            (&["output_dir=step1"], "step1"),
+            (&["output_dir=out", "run_name=a"], "out/a"),
+        ] {
+            assert_eq!(resolved(settings).run_dir(), PathBuf::from(folder));
+        }
     }
 }

@@ -82,27 +82,17 @@ pub fn evaluate(
     tokenizer: &Tokenizer,
     options: &EvalOptions,
 ) -> Result<Metrics> {
-    let collator = Collator::new(&model.config, tokenizer.pad_id());
     let n = dataset.len().min(options.max_images.unwrap_or(usize::MAX));
-    let plan = in_order(n, options.batch_size);
     let truth = (0..n).flat_map(|i| dataset.record(i).1.iter().map(GroundTruth::from)).collect();
     let mut coco = CocoEvaluator::new(truth, Categories::Ignored);
     let mut recall = PhraseRecall::default();
-    let mut progress = Progress::new(&format!("evaluating {name}"), plan.len());
     let start = std::time::Instant::now();
-    for (indices, collated) in plan.iter().zip(Loader::new(dataset, &collator, plan.clone(), 0, options.workers)) {
-        let collated = collated?;
-        let captions: Vec<usize> = indices.iter().map(|&i| options.captions.of(i, dataset)).collect();
-        let Predicted { predictions, phrases } =
-            predict(model, parameters, &collated, &captions, dataset, tokenizer, &collator)?;
-        for ((&index, predictions), phrases) in indices.iter().zip(&predictions).zip(&phrases) {
-            let (record, annotations) = dataset.record(index);
-            coco.add(record.id, detections(predictions));
-            count_phrases(&mut recall, record, annotations, predictions, phrases);
+    predict_all(model, parameters, name, dataset, tokenizer, options, |index, predictions, phrases| {
+        coco.add(dataset.record(index).0.id, detections(predictions));
+        for phrase in phrases {
+            recall.add(&phrase.truth, &phrase.ranked.iter().map(|&(_, bbox)| bbox).collect::<Vec<_>>());
         }
-        progress.step(&[]);
-    }
-    progress.finish();
+    })?;
     let (coco, recall) = (coco.summarize(), recall.result());
     Ok(Metrics {
         dataset: name.into(),
@@ -117,6 +107,45 @@ pub fn evaluate(
         ap75: coco.ap75,
         images_per_second: n as f64 / start.elapsed().as_secs_f64(),
     })
+}
+
+/// A phrase that has boxes, and what a model makes of it.
+#[derive(Clone, Debug)]
+pub struct Phrase {
+    /// Where the image's own caption says it.
+    pub spans: Vec<Span>,
+    /// Its true boxes, xyxy in pixels.
+    pub truth: Vec<[f32; 4]>,
+    /// Every query's probability that it means the phrase and its box, the best first.
+    pub ranked: Vec<(f32, [f32; 4])>,
+}
+
+/// Gives `visit` the index, the predictions and the phrases of every image, in order, as evaluation has them.
+pub fn predict_all(
+    model: &Mdetr,
+    parameters: &Parameters,
+    name: &str,
+    dataset: &Arc<Dataset>,
+    tokenizer: &Tokenizer,
+    options: &EvalOptions,
+    mut visit: impl FnMut(usize, &[Prediction], Vec<Phrase>),
+) -> Result<()> {
+    let collator = Collator::new(&model.config, tokenizer.pad_id());
+    let n = dataset.len().min(options.max_images.unwrap_or(usize::MAX));
+    let plan = in_order(n, options.batch_size);
+    let mut progress = Progress::new(&format!("evaluating {name}"), plan.len());
+    for (indices, collated) in plan.iter().zip(Loader::new(dataset, &collator, plan.clone(), 0, options.workers)) {
+        let collated = collated?;
+        let captions: Vec<usize> = indices.iter().map(|&i| options.captions.of(i, dataset)).collect();
+        let Predicted { predictions, phrases } =
+            predict(model, parameters, &collated, &captions, dataset, tokenizer, &collator)?;
+        for ((&index, predictions), columns) in indices.iter().zip(&predictions).zip(&phrases) {
+            visit(index, predictions, ranked_phrases(dataset.record(index), predictions, columns));
+        }
+        progress.step(&[]);
+    }
+    progress.finish();
+    Ok(())
 }
 
 impl Captions {
@@ -198,24 +227,20 @@ fn detections(predictions: &[Prediction]) -> Vec<Detection> {
     predictions.iter().map(detection).collect()
 }
 
-/// Ranks the queries for each phrase that has boxes.
-fn count_phrases(
-    recall: &mut PhraseRecall,
-    record: &ImageRecord,
-    annotations: &[Annotation],
+/// The phrases that have boxes, with the queries ranked for each by the probability of its token columns.
+fn ranked_phrases(
+    (record, annotations): (&ImageRecord, &[Annotation]),
     predictions: &[Prediction],
-    phrases: &[Vec<usize>],
-) {
-    for (spans, columns) in eval_phrases((record, annotations)).iter().zip(phrases) {
+    columns: &[Vec<usize>],
+) -> Vec<Phrase> {
+    let phrase = |(spans, columns): (Vec<Span>, &Vec<usize>)| {
         let names = |a: &&Annotation| a.tokens_positive.as_ref().is_some_and(|t| t.iter().any(|s| spans.contains(s)));
         let truth: Vec<[f32; 4]> = annotations.iter().filter(names).map(|a| xyxy(a.bbox)).collect();
-        if truth.is_empty() {
-            continue;
-        }
-        let mut ranked: Vec<&Prediction> = predictions.iter().collect();
-        ranked.sort_by(|a, b| phrase_probability(b, columns).total_cmp(&phrase_probability(a, columns)));
-        recall.add(&truth, &ranked.iter().map(|p| p.bbox).collect::<Vec<_>>());
-    }
+        let mut ranked: Vec<_> = predictions.iter().map(|p| (phrase_probability(p, columns), p.bbox)).collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        (!truth.is_empty()).then_some(Phrase { spans, truth, ranked })
+    };
+    eval_phrases((record, annotations)).into_iter().zip(columns).filter_map(phrase).collect()
 }
 
 fn xyxy([x, y, w, h]: [f64; 4]) -> [f32; 4] {

@@ -10,7 +10,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::collate::{Collated, Collator};
-use crate::data::Dataset;
+use crate::data::concat::Examples;
 
 /// Batches that wait for the step, per worker.
 const AHEAD: usize = 2;
@@ -41,7 +41,7 @@ pub fn in_order(len: usize, batch_size: usize) -> Vec<Vec<usize>> {
 impl Loader {
     /// Starts `workers` threads that make the batches of `plan`; augmentation is drawn from `seed`.
     pub fn new(
-        dataset: &Arc<Dataset>,
+        dataset: &Arc<impl Examples + 'static>,
         collator: &Collator,
         plan: Vec<Vec<usize>>,
         seed: u64,

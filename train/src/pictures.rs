@@ -15,6 +15,7 @@ use crate::collate::Collator;
 use crate::data::{Dataset, Span, Tokenizer};
 use crate::draw::{Chart, Curve, Highlight, LabelledBox, Panel, curves, sheet};
 use crate::grounding::{GroundOptions, ground};
+use crate::tensorboard::Scalars;
 
 /// A sheet of the first `count` scenes of a dataset with predicted (solid) and true (dashed) boxes.
 pub fn scenes(
@@ -75,7 +76,6 @@ pub fn training_curves(log: &[Value]) -> Result<RgbImage> {
         };
         Chart { title: title.into(), x_label: "epoch".into(), curves: names.into_iter().map(curve).collect() }
     };
-    let is_last_layer = |name: &str| !name.ends_with(|c: char| c.is_ascii_digit());
     curves(
         &[
             chart("Training loss", &|n| n == "train_loss"),
@@ -87,4 +87,31 @@ pub fn training_curves(log: &[Value]) -> Result<RgbImage> {
         ],
         2,
     )
+}
+
+/// Loss, its terms, the gradients' norm and the learning rates over the steps of a run, as its event files have them.
+pub fn step_curves(scalars: &Scalars) -> Result<RgbImage> {
+    let chart = |title: &str, prefix: &str, keep: &dyn Fn(&str) -> bool| {
+        let own = scalars.iter().filter_map(|(tag, points)| Some((tag.strip_prefix(prefix)?, points)));
+        let curve = |(name, points): (&str, &Vec<(usize, f64)>)| Curve {
+            name: name.into(),
+            points: points.iter().map(|&(step, value)| (step as f64, value)).collect(),
+        };
+        let curves = own.filter(|(name, _)| keep(name)).map(curve).collect();
+        Chart { title: title.into(), x_label: "step".into(), curves }
+    };
+    curves(
+        &[
+            chart("Training loss", "train/", &|n| n == "loss"),
+            chart("Terms of the last decoder layer", "train/", &|n| n.starts_with("loss_") && is_last_layer(n)),
+            chart("Learning rates", "lr/", &|_| true),
+            chart("Gradient norm before clipping", "train/", &|n| n == "grad_norm"),
+        ],
+        2,
+    )
+}
+
+/// Whether a loss is of the last decoder layer: those of the others end on their layer's number.
+fn is_last_layer(name: &str) -> bool {
+    !name.ends_with(|c: char| c.is_ascii_digit())
 }

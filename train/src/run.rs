@@ -1,10 +1,10 @@
 //! A whole run: data, warm-up, training, evaluation, and what it leaves in its folder.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mdetr_autograd::profile::Profile;
 use mdetr_kernels::{Device, Precision};
 use mdetr_model::criterion::Criterion;
@@ -14,6 +14,8 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint;
 use crate::collate::Collator;
 use crate::config::{PretrainConfig, RunConfig};
+use crate::data::concat::Concat;
+use crate::data::official::{OfficialConfig, Source};
 use crate::data::{Dataset, ImageFolders, Split, Tokenizer};
 use crate::emoji::{self, EmojiConfig};
 use crate::engine::{EpochStats, Trainer};
@@ -45,6 +47,11 @@ pub fn make_emoji(out: &Path, config: &EmojiConfig) -> Result<emoji::Summary> {
 
 /// Trains as `config` says, on `device`, and returns the last metrics. With `profile`, prints the time of every op after each epoch.
 pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value> {
+    config.check()?;
+    let t = &config.training;
+    for (key, is_set) in [("resume", t.resume.is_some()), ("start_epoch", t.start_epoch > 0)] {
+        ensure!(!is_set, "{key}: training from a checkpoint is not built yet: leave it out");
+    }
     let mut config = config.clone();
     if let (Some(emoji), Some(dir)) = (&config.data.emoji, &config.data.emoji_dir)
         && !emoji::is_complete(dir, emoji)
@@ -52,20 +59,20 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
         make_emoji(dir, emoji)?;
     }
     let tokenizer = Tokenizer::roberta_base();
-    let train_ann = config.data.train_ann.clone();
-    let train_ann = train_ann.context("there is nothing to train on: give --train-ann FILE and --img-path DIR")?;
-    let train_set = open(&config, &train_ann, Split::Train, &tokenizer)?;
+    let train_set = training_set(&config, &tokenizer)?;
     ensure!(
         train_set.len() >= config.training.batch_size,
-        "{} has {} images, fewer than batch_size {}",
-        train_ann.display(),
+        "the training data has {} images, fewer than batch_size {}",
         train_set.len(),
         config.training.batch_size
     );
     let val_sets = validation_sets(&config, &tokenizer)?;
-    let warmup_set = config.training.pretrain.as_ref().map(|p| open(&config, &p.easy_ann, Split::Train, &tokenizer));
+    let warmup_set = config.training.pretrain.as_ref().map(|pretrain| {
+        let source = own_source(&config, &pretrain.easy_ann)?;
+        open(&config, source, Split::Train, &tokenizer)
+    });
     let warmup_set = warmup_set.transpose()?;
-    fill_vocabulary(&mut config, [Some(&train_set), warmup_set.as_ref()].into_iter().flatten(), &tokenizer);
+    fill_vocabulary(&mut config, train_set.parts().iter().chain(&warmup_set), &tokenizer);
 
     let dir = config.run_dir();
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
@@ -77,7 +84,7 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
 
     let mut model = Mdetr::new(&config.model, config.training.seed)?;
     initial_weights(&config, &mut model)?;
-    let all_sets = [&train_set].into_iter().chain(&warmup_set).chain(val_sets.iter().map(|(_, set)| set));
+    let all_sets = train_set.parts().iter().chain(&warmup_set).chain(val_sets.iter().map(|(_, set)| set));
     check_captions(&model, all_sets, &tokenizer)?;
     let parameters =
         model.parameters.iter().filter(|(_, p)| p.requires_grad).map(|(_, p)| p.value.len()).sum::<usize>();
@@ -98,7 +105,8 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
     };
     let start = std::time::Instant::now();
     if let (Some(pretrain), Some(easy)) = (&config.training.pretrain, &warmup_set) {
-        warm_up(&mut trainer, &config, pretrain, [easy, &train_set], &tokenizer)?;
+        let easy = Arc::new(Concat::new(vec![easy.clone()]));
+        warm_up(&mut trainer, &config, pretrain, [&easy, &train_set], &tokenizer)?;
         trainer.optimizer = new_optimizer(&config, trainer.model);
     }
     let data = Datasets { train: &train_set, val: &val_sets, tokenizer: &tokenizer };
@@ -117,14 +125,25 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
 
 /// Evaluates on every validation file of a configuration.
 pub fn evaluate_all(config: &RunConfig, model: &Mdetr, options: &EvalOptions) -> Result<Vec<Metrics>> {
-    let tokenizer = Tokenizer::roberta_base();
-    let sets = validation_sets(config, &tokenizer)?;
+    let (tokenizer, sets) = open_validation(config)?;
+    ensure!(
+        !sets.is_empty(),
+        "there is nothing to evaluate on: give --val-ann FILE and --img-path DIR, or --dataset-config FILE for \
+         published datasets"
+    );
     check_captions(model, sets.iter().map(|(_, set)| set), &tokenizer)?;
     sets.iter().map(|(name, set)| evaluate(model, &model.parameters, name, set, &tokenizer, options)).collect()
 }
 
+/// The tokenizer and every validation set of a configuration, by name.
+pub fn open_validation(config: &RunConfig) -> Result<(Arc<Tokenizer>, Vec<(String, Arc<Dataset>)>)> {
+    let tokenizer = Tokenizer::roberta_base();
+    let sets = validation_sets(config, &tokenizer)?;
+    Ok((tokenizer, sets))
+}
+
 struct Datasets<'a> {
-    train: &'a Arc<Dataset>,
+    train: &'a Arc<Concat>,
     val: &'a [(String, Arc<Dataset>)],
     tokenizer: &'a Tokenizer,
 }
@@ -134,17 +153,45 @@ fn new_optimizer(config: &RunConfig, model: &Mdetr) -> Optimizer {
     Optimizer::new(&model.parameters, t.precision, t.weight_decay, t.clip_max_norm, t.ema.then_some(t.ema_decay))
 }
 
-fn open(config: &RunConfig, ann: &Path, split: Split, tokenizer: &Arc<Tokenizer>) -> Result<Arc<Dataset>> {
-    let folder = config.data.img_path.clone();
-    let folder = folder.with_context(|| format!("where are the images of {}? give --img-path DIR", ann.display()))?;
+fn open(config: &RunConfig, source: Source, split: Split, tokenizer: &Arc<Tokenizer>) -> Result<Arc<Dataset>> {
     let transforms = config.data.transforms();
-    Ok(Arc::new(Dataset::load(ann, ImageFolders::one(folder), split, transforms, tokenizer.clone())?))
+    Ok(Arc::new(Dataset::load(&source.annotations, source.folders, split, transforms, tokenizer.clone())?))
 }
 
+/// An annotation file of the configuration, with its images.
+fn own_source(config: &RunConfig, annotations: &Path) -> Result<Source> {
+    let folder = config.data.img_path.clone();
+    let folder =
+        folder.with_context(|| format!("where are the images of {}? give --img-path DIR", annotations.display()))?;
+    let name = annotations.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Source { name, annotations: annotations.into(), folders: ImageFolders::one(folder) })
+}
+
+/// What to train on: the configuration's own annotations, or else published datasets.
+fn training_set(config: &RunConfig, tokenizer: &Arc<Tokenizer>) -> Result<Arc<Concat>> {
+    let sources = match &config.data.train_ann {
+        Some(annotations) => vec![own_source(config, annotations)?],
+        None if config.official == OfficialConfig::default() => bail!(
+            "there is nothing to train on: give --train-ann FILE and --img-path DIR, or --dataset-config FILE for \
+             published datasets"
+        ),
+        None => config.official.sources(Split::Train)?,
+    };
+    let parts = sources.into_iter().map(|source| open(config, source, Split::Train, tokenizer));
+    Ok(Arc::new(Concat::new(parts.collect::<Result<_>>()?)))
+}
+
+/// What to evaluate on: the configuration's own annotations; published datasets, if there are none and it trains on none.
 fn validation_sets(config: &RunConfig, tokenizer: &Arc<Tokenizer>) -> Result<Vec<(String, Arc<Dataset>)>> {
-    let name = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let sets = config.data.val_ann.iter();
-    sets.map(|path| Ok((name(path), open(config, path, Split::Val, tokenizer)?))).collect()
+    let is_own = !config.data.val_ann.is_empty() || config.data.train_ann.is_some();
+    let sources = match is_own || config.official == OfficialConfig::default() {
+        true => {
+            config.data.val_ann.iter().map(|annotations| own_source(config, annotations)).collect::<Result<_>>()?
+        }
+        false => config.official.sources(Split::Val)?,
+    };
+    let open = |source: Source| Ok((source.name.clone(), open(config, source, Split::Val, tokenizer)?));
+    sources.into_iter().map(open).collect()
 }
 
 /// Refuses captions that the text encoder has no positions for.
@@ -189,7 +236,7 @@ fn warm_up(
     trainer: &mut Trainer,
     config: &RunConfig,
     pretrain: &PretrainConfig,
-    sets: [&Arc<Dataset>; 2],
+    sets: [&Arc<Concat>; 2],
     tokenizer: &Tokenizer,
 ) -> Result<()> {
     let t = &config.training;

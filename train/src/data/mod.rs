@@ -5,7 +5,9 @@
 
 pub mod caption;
 pub mod coco;
+pub mod concat;
 pub mod image;
+pub mod official;
 pub mod positive_map;
 pub mod problems;
 pub mod resize;

@@ -6,7 +6,7 @@ use safetensors::tensor::TensorView;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::Settings;
+use crate::settings::Settings;
 
 /// A small convolutional network and a small RoBERTa, with `settings` over them.
 fn config(settings: &[&str]) -> RunConfig {
@@ -16,7 +16,7 @@ fn config(settings: &[&str]) -> RunConfig {
         "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, "max_position_embeddings": 9}}"#;
     all.add_json(json, "small").unwrap();
     settings.iter().for_each(|s| all.add_assignment(s).unwrap());
-    all.resolve().unwrap().0
+    all.resolve().unwrap()
 }
 
 fn model(config: &RunConfig, seed: u64) -> Mdetr {
