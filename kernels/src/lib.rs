@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod boxes;
+pub mod cache;
 pub mod case;
 pub mod cuda;
 pub mod cuda_memory;

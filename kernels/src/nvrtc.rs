@@ -68,17 +68,8 @@ fn store(path: &std::path::Path, ptx: &[u8]) -> std::io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-/// `$MDETR_CACHE`, or `mdetr` in the user's cache folder.
-fn cache_folder() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    variable("MDETR_CACHE").or_else(|| {
-        let caches = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
-        Some(caches.join("mdetr"))
-    })
-}
-
 fn cache_file(source: &KernelSource, options: &[String]) -> Result<Option<PathBuf>> {
-    let Some(folder) = cache_folder() else { return Ok(None) };
+    let Some(folder) = crate::cache::folder() else { return Ok(None) };
     let (major, minor) = version()?;
     let mut hash = Sha256::new();
     let texts = HEADERS.iter().flat_map(|(name, text)| [*name, text]).chain([source.name, source.text]);

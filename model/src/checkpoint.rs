@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use mdetr_autograd::{Parameter, Parameters};
 use mdetr_kernels::{Device, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, View};
+
+use crate::state_dict::StateDict;
 
 /// A tensor that lies as a parameter does (its value, its moving average, a moment), as a file holds it: f32 in the
 /// published shape.
@@ -70,37 +72,61 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Reads every parameter. A missing name, a wrong shape or an unknown name is an error that lists the first ones.
 pub fn load(path: &Path, parameters: &mut Parameters) -> Result<()> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .with_context(|| format!("{} is not a whole safetensors file", path.display()))?;
-    let mut problems = Vec::new();
-    for (_, p) in parameters.iter_mut() {
-        match read(&file, &p.name, p) {
+    let fit = fill(parameters, "", &StateDict::open(path, &[])?)?;
+    let unknown = fit.unexpected.iter().map(|name| format!("{name} is not a parameter of this model"));
+    let problems = fit.problems().chain(unknown).collect();
+    refuse(path, "the model that its configuration describes", problems)
+}
+
+/// How a file's tensors and a model's parameters fit.
+#[derive(Debug, Default)]
+pub struct Fit {
+    /// Parameters that the file has not; they keep their values.
+    pub missing: Vec<String>,
+    /// Tensors of the file that are no parameters.
+    pub unexpected: Vec<String>,
+    /// What is in both and cannot be taken, and why.
+    pub mismatched: Vec<String>,
+}
+
+impl Fit {
+    /// Why a model that needs all of its parameters cannot use the file.
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        self.missing.iter().map(|name| format!("{name} is missing")).chain(self.mismatched.iter().cloned())
+    }
+}
+
+/// Gives every parameter below `prefix` the tensor of its name and shape.
+pub fn fill(parameters: &mut Parameters, prefix: &str, weights: &StateDict) -> Result<Fit> {
+    let unexpected = weights.names().filter(|name| parameters.find(name).is_none()).map(str::to_string).collect();
+    let mut fit = Fit { unexpected, ..Fit::default() };
+    for (_, p) in parameters.iter_mut().filter(|(_, p)| p.name.starts_with(prefix)) {
+        if weights.get(&p.name).is_none() {
+            fit.missing.push(p.name.clone());
+            continue;
+        }
+        match read(weights, &p.name, p) {
             Ok(value) => p.value = value,
-            Err(e) => problems.push(e.to_string()),
+            Err(error) => fit.mismatched.push(format!("{error:#}")),
         }
     }
-    let unknown = file.names().into_iter().filter(|name| parameters.find(name).is_none());
-    problems.extend(unknown.map(|name| format!("{name} is not a parameter of this model")));
-    if !problems.is_empty() {
-        let count = problems.len();
-        problems.truncate(5);
-        bail!(
-            "{} does not fit the model that its configuration describes ({count} problems):\n  {}",
-            path.display(),
-            problems.join("\n  ")
-        );
-    }
-    Ok(())
+    Ok(fit)
 }
 
 /// The tensor called `name`, on the host, as it lies beside the value of `parameter`.
-pub fn read(file: &SafeTensors, name: &str, parameter: &Parameter) -> Result<Tensor> {
-    let shape = parameter.published_shape();
-    let view = file.tensor(name).map_err(|_| anyhow!("{name} is missing"))?;
-    ensure!(view.shape() == shape, "{name} is {:?}, expected {shape:?}", view.shape());
-    ensure!(view.dtype() == Dtype::F32, "{name} holds {:?}, expected F32", view.dtype());
-    let floats = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    let values: Vec<f32> = floats.collect();
+pub fn read(weights: &StateDict, name: &str, parameter: &Parameter) -> Result<Tensor> {
+    let expected = parameter.published_shape();
+    let tensor = weights.get(name).with_context(|| format!("{name} is missing"))?;
+    ensure!(tensor.shape() == expected, "{name} is {:?}, expected {expected:?}", tensor.shape());
+    ensure!(tensor.is_float(), "{name} holds {:?}, expected floats", tensor.dtype());
+    let values = weights.read(tensor).with_context(|| format!("reading {name}"))?;
     Ok(Tensor::from_slice(&parameter.from_published(&values), parameter.value.shape(), Device::Cpu))
+}
+
+/// An error that lists the first of `problems`, if there are any; `what` the file should fit.
+pub fn refuse(path: &Path, what: &str, mut problems: Vec<String>) -> Result<()> {
+    let count = problems.len();
+    problems.truncate(5);
+    ensure!(count == 0, "{} does not fit {what} ({count} problems):\n  {}", path.display(), problems.join("\n  "));
+    Ok(())
 }

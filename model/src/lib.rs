@@ -18,6 +18,7 @@ pub mod postprocess;
 pub mod pretrain;
 pub mod ragged;
 pub mod recipe;
+pub mod state_dict;
 pub mod text_encoder;
 pub mod transformer;
 

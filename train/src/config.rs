@@ -102,6 +102,12 @@ pub struct TrainingConfig {
     pub keep: Option<usize>,
     /// Throws away the run that is in the folder.
     pub overwrite: bool,
+    /// Weights that a ResNet starts from: a state dict of torchvision's or timm's.
+    pub backbone_weights: Option<PathBuf>,
+    /// Weights that RoBERTa starts from: Hugging Face's, a file or a folder with one.
+    pub text_encoder_weights: Option<PathBuf>,
+    /// Starts a ResNet or RoBERTa at random where no weights are given.
+    pub from_scratch: bool,
     /// Stops after so many steps.
     pub max_steps: Option<usize>,
     /// The image-caption warm-up before training, for models that start from nothing.
@@ -181,6 +187,9 @@ impl Default for TrainingConfig {
             save_every: None,
             keep: None,
             overwrite: false,
+            backbone_weights: None,
+            text_encoder_weights: None,
+            from_scratch: false,
             max_steps: None,
             pretrain: None,
         }

@@ -14,7 +14,9 @@ use mdetr_model::checkpoint::{load, save, write_synced};
 
 pub use self::state::{Phase, Position, State};
 use crate::config::RunConfig;
+use crate::download::local;
 use crate::optimizer::Optimizer;
+use crate::published;
 use crate::settings::Settings;
 
 const MODEL: &str = "model.safetensors";
@@ -74,8 +76,13 @@ pub fn write(
     })
 }
 
-/// Reads the model of a checkpoint, or of the one in a run's folder, and says on stderr which weights it has.
+/// Reads the model of a checkpoint, and says on stderr which weights it has. A checkpoint is a folder, the one in a run's
+/// folder, or a file of the published program; `https://` addresses too.
 pub fn read(path: &Path, weights: Weights) -> Result<(RunConfig, Mdetr)> {
+    let path = &local(path)?;
+    if path.is_file() {
+        return published::read(path, weights.published_parts());
+    }
     let folder = find(path)?;
     let config = config(&folder)?;
     let file = weights.file(&folder)?;
@@ -86,7 +93,21 @@ pub fn read(path: &Path, weights: Weights) -> Result<(RunConfig, Mdetr)> {
     Ok((config, model))
 }
 
+/// The file that training can start from: `path` itself, or the weights in a checkpoint's or a run's folder.
+pub fn weights_file(path: &Path) -> Result<PathBuf> {
+    if path.is_file() { Ok(path.into()) } else { Weights::Auto.file(&find(path)?) }
+}
+
 impl Weights {
+    /// Where the published program keeps them, the preferred first.
+    fn published_parts(self) -> &'static [&'static str] {
+        match self {
+            Weights::Auto => &["model_ema", "model"],
+            Weights::Model => &["model"],
+            Weights::Ema => &["model_ema"],
+        }
+    }
+
     fn file(self, folder: &Path) -> Result<PathBuf> {
         let [model, ema] = [MODEL, EMA].map(|name| folder.join(name));
         match self {

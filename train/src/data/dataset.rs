@@ -118,7 +118,8 @@ impl Dataset {
     /// Errors: the file cannot be read or is no annotation file.
     pub fn read(path: &Path, tokenizer: Arc<Tokenizer>, config: DatasetConfig) -> Result<Self> {
         config.transforms.check().context("transforms")?;
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read annotations {}", path.display()))?;
+        let file = crate::download::local(path)?;
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read annotations {}", path.display()))?;
         let file = parse(bytes).with_context(|| path.display().to_string())?;
         let (records, report) = check(file, &config, &tokenizer);
         Ok(Self { path: path.to_owned(), config, tokenizer, records, report })

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use mdetr_autograd::Parameters;
 use mdetr_kernels::Device;
 use mdetr_model::checkpoint::{Published, read, save_tensors};
-use safetensors::SafeTensors;
+use mdetr_model::state_dict::StateDict;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Moments, Optimizer, Record, Scaling, as_state};
@@ -58,9 +59,7 @@ impl Optimizer {
     /// Goes on from what [`Self::state`] told and [`Self::save_moments`] wrote. A parameter that is new among the trainable
     /// ones starts without a past; the loss scale is kept where this precision has one.
     pub fn restore(&mut self, parameters: &Parameters, state: &OptimizerState, moments: &Path) -> Result<()> {
-        let bytes = std::fs::read(moments).with_context(|| format!("cannot read {}", moments.display()))?;
-        let file = SafeTensors::deserialize(&bytes)
-            .with_context(|| format!("{} is not a whole safetensors file", moments.display()))?;
+        let file = StateDict::open(moments, &[])?;
         let device = parameters.device();
         for (moments, &id) in self.moments.iter_mut().zip(&self.trainable) {
             let p = &parameters[id];

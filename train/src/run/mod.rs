@@ -28,6 +28,7 @@ use crate::data::{Dataset, Tokenizer};
 use crate::engine::Trainer;
 use crate::environment::Environment;
 use crate::evaluate::{EvalOptions, Metrics, evaluate};
+use crate::initial_weights::initial_weights;
 use crate::optimizer::Optimizer;
 use crate::{pictures, signals};
 
@@ -52,10 +53,10 @@ struct Run<'a> {
 /// epoch. Errors: [`signals::Stopped`] when it was asked to stop and saved.
 pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value> {
     config.check()?;
-    let t = &config.training;
-    for (key, is_set) in [("load", t.load.is_some()), ("start_epoch", t.start_epoch > 0)] {
-        ensure!(!is_set, "{key}: training from a checkpoint's weights is not built yet: leave it out");
-    }
+    ensure!(
+        config.training.start_epoch == 0,
+        "start_epoch: a run goes on where its checkpoint was saved: use --resume"
+    );
     let mut config = config.clone();
     let dir = config.run_dir();
     let _lock = resume::lock(&dir)?;
@@ -69,8 +70,9 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
     resumed.iter().try_for_each(|resumed| resumed.check(&config, steps_per_epoch))?;
 
     let mut model = Mdetr::new(&config.model, config.training.seed)?;
-    if let Some(resumed) = &resumed {
-        checkpoint::restore_weights(resumed.folder(), &mut model.parameters)?;
+    match &resumed {
+        Some(resumed) => checkpoint::restore_weights(resumed.folder(), &mut model.parameters)?,
+        None => initial_weights(&config, &mut model)?,
     }
     model.parameters.set_precision(config.training.precision);
     model.parameters.to_device(device);

@@ -52,6 +52,11 @@ pub(super) fn start(config: &RunConfig) -> Result<Option<Resumed>> {
         Some("auto") if own.exists() => Resumed::read(own).map(Some),
         Some("auto") | None => make_room(&dir, t.overwrite).map(|()| None),
         Some(path) => {
+            ensure!(
+                !Path::new(path).is_file() && !path.starts_with("http"),
+                "resume={path}: training goes on from the folder of a run of this program; --load {path} starts a new run \
+                 from the file's weights, and `mdetr eval` evaluates them"
+            );
             let from = checkpoint::find(Path::new(path)).with_context(|| format!("resume={path}"))?;
             let is_own = from.canonicalize()?.parent() == dir.canonicalize().ok().as_deref();
             if !is_own {

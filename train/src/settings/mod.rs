@@ -31,7 +31,8 @@ impl Settings {
 
     /// Adds a configuration file.
     pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(crate::download::local(path)?)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         self.add_json(&text, &path.display().to_string())
     }
 
