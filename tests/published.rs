@@ -152,7 +152,7 @@ fn a_checkpoint_may_be_an_address() {
     let address = format!("http://{}/files/x.pth?download=1", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        stream.read(&mut [0; 4096]).unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len());
         stream.write_all(&[head.as_bytes(), &bytes].concat()).unwrap();
     });

@@ -40,12 +40,13 @@ mod tests {
 
     use super::*;
     use crate::collate::Collator;
-    use crate::config::{RunConfig, Settings};
-    use crate::data::{Dataset, ImageFolders, Split, Tokenizer};
+    use crate::config::RunConfig;
+    use crate::data::{Dataset, DatasetConfig, ImageFolders, Split, Tokenizer};
     use crate::emoji::{self, EmojiConfig};
     use crate::engine::{StepReport, Trainer};
     use crate::optimizer::Optimizer;
     use crate::schedule::Rates;
+    use crate::settings::Settings;
 
     const RATES: Rates = Rates { base: 1e-3, backbone: 1e-3, text_encoder: 1e-3 };
 
@@ -57,7 +58,7 @@ mod tests {
             "train_scales": [64], "max_size": 64, "random_crop": false,
             "text_config": {"vocab_size": 50265, "hidden_size": 8, "max_position_embeddings": 64}}"#;
         settings.add_json(json, "tiny").unwrap();
-        settings.resolve().unwrap().0
+        settings.resolve().unwrap()
     }
 
     /// Two steps on the four scenes of `dataset` each, in batches of `size`.
@@ -80,10 +81,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let scenes = EmojiConfig { size: 64, train: 4, pretrain: 1, val: 1, val_unseen: 1, ..Default::default() };
         emoji::generate(dir.path(), &scenes, &|_, _| {}).unwrap();
-        let (config, folders) = (config(), ImageFolders::one(dir.path().join("images")));
+        let config = config();
         let ann = dir.path().join("train.json");
-        let transforms = config.data.transforms();
-        let dataset = Dataset::load(&ann, folders, Split::Train, transforms, Tokenizer::roberta_base()).unwrap();
+        let of_training = DatasetConfig {
+            folders: ImageFolders::one(dir.path().join("images")),
+            split: Split::Train,
+            transforms: config.data.transforms(),
+            max_tokens: config.model.max_tokens(),
+            skip_bad: false,
+        };
+        let dataset = Dataset::load(&ann, Tokenizer::roberta_base(), of_training).unwrap();
         let boxes: Vec<usize> = (0..4).map(|i| dataset.example(i, 0).unwrap().target.objects.len()).collect();
         assert_ne!(boxes[0] + boxes[1], boxes[2] + boxes[3], "unequal batches, so that shares matter");
         let large = train(&config, &dataset, 4);

@@ -1,11 +1,13 @@
 //! Weights under the names that others give them.
 
+use mdetr_kernels::Precision;
 use mdetr_kernels::Tensor;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use tempfile::TempDir;
 
 use super::*;
+use crate::optimizer::Optimizer;
 use crate::settings::Settings;
 
 /// A small convolutional network and a small RoBERTa, with `settings` over them.
@@ -137,7 +139,10 @@ fn a_checkpoint_loads_as_far_as_it_goes() {
     let from = model(&config(&[]), 2);
     let all: Vec<String> = from.parameters.iter().map(|(_, p)| p.name.clone()).collect();
     let run = dir.path().join("run");
-    crate::checkpoint::write(&run.join("checkpoint"), &config(&[]), &from.parameters, None).unwrap();
+    let optimizer = Optimizer::new(&from.parameters, Precision::F32, 0.0, 0.0, None);
+    let position = crate::checkpoint::Position::default();
+    std::fs::create_dir(&run).unwrap();
+    crate::checkpoint::write(&run.join("checkpoint"), &config(&[]), &from.parameters, &optimizer, position).unwrap();
     assert_eq!(equal(&start(&[set("load", &run)]).unwrap(), &from), all);
     let file = dir.path().join("part.safetensors");
     for prefix in ["", "module.", "detr.", "module.detr."] {

@@ -12,6 +12,7 @@ use image::{ImageFormat, RgbImage};
 use mdetr_kernels::Device;
 
 use crate::checkpoint::Weights;
+use crate::data::Tokenizer;
 use crate::evaluate::{Captions, EvalOptions};
 use crate::pictures;
 use mistakes::Mistakes;
@@ -65,7 +66,8 @@ pub fn write(run: &Path, out: &Path, device: Device, options: &ReportOptions) ->
 
 fn find_mistakes(run: &Path, device: Device, options: &ReportOptions) -> Result<(String, Mistakes)> {
     let (config, mut model) = crate::checkpoint::read(run, Weights::Auto)?;
-    let (tokenizer, sets) = crate::run::open_validation(&config)?;
+    let tokenizer = Tokenizer::roberta_base();
+    let sets = crate::run::validation_sets(&config, &tokenizer)?;
     let (name, dataset) = sets.first().context("the run has no validation annotations (val_ann)")?;
     model.parameters.to_device(device);
     let options = EvalOptions {

@@ -76,7 +76,7 @@ impl Run {
             };
             Row {
                 dataset: dataset.to_string(),
-                last: METRICS.map(|metric| values(metric).last()),
+                last: METRICS.map(|metric| values(metric).next_back()),
                 best: METRICS.map(|metric| values(metric).reduce(f64::max)),
             }
         };

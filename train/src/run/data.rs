@@ -101,7 +101,7 @@ fn training_set(config: &RunConfig, tokenizer: &Arc<Tokenizer>) -> Result<Arc<Co
 }
 
 /// What to evaluate on: the configuration's own annotations; published datasets, if there are none and it trains on none.
-pub(super) fn validation_sets(config: &RunConfig, tokenizer: &Arc<Tokenizer>) -> Result<Vec<(String, Arc<Dataset>)>> {
+pub fn validation_sets(config: &RunConfig, tokenizer: &Arc<Tokenizer>) -> Result<Vec<(String, Arc<Dataset>)>> {
     let is_own = !config.data.val_ann.is_empty() || config.data.train_ann.is_some();
     let sources = match is_own || config.official == OfficialConfig::default() {
         true => {

@@ -93,7 +93,7 @@ impl Run<'_> {
         let epoch = self.position.epoch;
         let before = epoch * schedule.steps_per_epoch;
         let is_last = epoch + 1 == t.epochs || before + schedule.steps_per_epoch >= max_steps;
-        let evaluates = is_last || (epoch + 1) % t.eval_skip.max(1) == 0;
+        let evaluates = is_last || (epoch + 1).is_multiple_of(t.eval_skip.max(1));
         let metrics = match evaluates && !self.data.val.is_empty() {
             true => self.evaluate()?,
             false => Vec::new(),

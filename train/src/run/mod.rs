@@ -7,7 +7,6 @@ mod resume;
 mod saver;
 mod warm_up;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -16,15 +15,15 @@ use mdetr_kernels::{Device, Precision};
 use mdetr_model::Mdetr;
 use serde_json::Value;
 
-pub use self::data::make_emoji;
-use self::data::{Datasets, validation_sets};
+use self::data::Datasets;
+pub use self::data::{make_emoji, validation_sets};
 use self::resume::Resumed;
 pub use self::saver::SaveEvery;
 use self::saver::Saver;
 use crate::checkpoint::folder::replace_file;
 use crate::checkpoint::{self, LATEST, Phase, Position};
 use crate::config::RunConfig;
-use crate::data::{Dataset, Tokenizer};
+use crate::data::Tokenizer;
 use crate::engine::Trainer;
 use crate::environment::Environment;
 use crate::evaluate::{EvalOptions, Metrics, evaluate};
@@ -178,18 +177,12 @@ fn new_optimizer(config: &RunConfig, model: &Mdetr) -> Optimizer {
 
 /// Evaluates on every validation file of a configuration.
 pub fn evaluate_all(config: &RunConfig, model: &Mdetr, options: &EvalOptions) -> Result<Vec<Metrics>> {
-    let (tokenizer, sets) = open_validation(config)?;
+    let tokenizer = Tokenizer::roberta_base();
+    let sets = validation_sets(config, &tokenizer)?;
     ensure!(
         !sets.is_empty(),
         "there is nothing to evaluate on: give --val-ann FILE and --img-path DIR, or --dataset-config FILE for \
          published datasets"
     );
     sets.iter().map(|(name, set)| evaluate(model, &model.parameters, name, set, &tokenizer, options)).collect()
-}
-
-/// The tokenizer and every validation set of a configuration, by name.
-pub fn open_validation(config: &RunConfig) -> Result<(Arc<Tokenizer>, Vec<(String, Arc<Dataset>)>)> {
-    let tokenizer = Tokenizer::roberta_base();
-    let sets = validation_sets(config, &tokenizer)?;
-    Ok((tokenizer, sets))
 }

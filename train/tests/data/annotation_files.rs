@@ -28,7 +28,8 @@ fn reasons(problems: &Problems) -> Vec<(Reason, usize)> {
 #[test]
 fn bad_rows_are_refused_by_id_or_left_out() {
     let long = json!("word ".repeat(600));
-    let cases: Vec<(&str, Option<Value>, Reason, &str, [usize; 2])> = vec![
+    type Case = (&'static str, Option<Value>, Reason, &'static str, [usize; 2]);
+    let cases: Vec<Case> = vec![
         ("/images/1/id", Some(json!(7)), Reason::DuplicateId, "image 7: the id occurs twice", [0, 0]),
         ("/images/0/file_name", Some(json!("gone.jpg")), Reason::MissingImage, "image 7: there is no file ", [1, 0]),
         ("/images/0/caption", None, Reason::Malformed, "image 7: missing field `caption` (line 1, column ", [1, 0]),
