@@ -370,7 +370,7 @@ fn bad_input_is_one_message() {
         (failure(&["eval", "emoji"]), vec!["emoji", "neither a checkpoint"]),
         (failure(&["ground", "runs/tiny"]), vec!["-i", "-t"]),
         (ground("absent.png", &caption), vec!["absent.png"]),
-        (ground(&image, &long), vec!["302 tokens, at most 64", "from word 63 on, \"word word", "--chunk"]),
+        (ground(&image, &long), vec!["303 tokens, at most 64", "from word 63 on, \"word word", "--chunk"]),
         (ground(&image, &"🍎 ".repeat(99)), vec!["tokens, at most 64", "\"🍎 🍎"]),
         (failure(&["ground", "runs/tiny", "-i", &image, "-t", "a dog", "--phrase", "cat"]), vec!["cat", "a dog"]),
         (
