@@ -87,7 +87,7 @@ fn shown_box(object: &Object, caption: &str, encoding: &Encoding) -> ShownBox {
     }
 }
 
-/// "red apple  5-6".
+/// "red apple [5-6]".
 fn tag(shown: &ShownBox) -> String {
     let runs = shown.tokens.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
         [one] => one.to_string(),
@@ -96,7 +96,7 @@ fn tag(shown: &ShownBox) -> String {
     let runs = runs.collect::<Vec<_>>().join(" ");
     match (shown.label.as_str(), runs.as_str()) {
         ("", _) => "no words".into(),
-        (label, "") => format!("{label}  no token"),
-        (label, runs) => format!("{label}  {runs}"),
+        (label, "") => format!("{label} [no token]"),
+        (label, runs) => format!("{label} [{runs}]"),
     }
 }
