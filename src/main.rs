@@ -49,7 +49,7 @@ enum Command {
     Params(params::Args),
     /// Write a page of HTML about a run: curves, metrics, pictures, the worst mistakes, settings.
     Report(report::Args),
-    /// Make datasets.
+    /// Check, draw and make datasets.
     Data(data::Args),
 }
 

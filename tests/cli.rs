@@ -228,22 +228,6 @@ fn ground_ranks_queries_for_a_phrase() {
     assert!(list[0]["score"].as_f64() >= list[1]["score"].as_f64());
 }
 
-#[test]
-fn ground_goes_on_after_a_bad_image() {
-    let (image, caption) = scene();
-    file("not_an_image.png", "text");
-    let pair = |image: &str| serde_json::json!({"image": image, "caption": caption}).to_string();
-    file("pairs.jsonl", &[pair("missing.png"), pair("not_an_image.png"), pair(&image)].join("\n"));
-    let out = mdetr(&["ground", "runs/tiny", "--pairs", "pairs.jsonl", "--save", "pictures"], WORKSPACE.path());
-    assert!(!out.status.success());
-    let results = lines(&String::from_utf8(out.stdout).unwrap());
-    assert!(results[0]["error"].as_str().unwrap().contains("missing.png"));
-    assert!(results[1]["error"].as_str().unwrap().contains("not_an_image.png"));
-    assert_eq!((&results[2]["width"], &results[2]["height"]), (&64.into(), &64.into()));
-    assert!(results[2]["detections"].is_array());
-    assert_eq!(std::fs::read_dir(WORKSPACE.path().join("pictures")).unwrap().count(), 1);
-}
-
 /// A pair alone gives what it gives among others: text is encoded once a caption, and images are kept.
 #[test]
 fn ground_gives_the_same_alone_and_among_others() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use mdetr_train::data::{Dataset, DatasetConfig, ImageFolders, Split, Tokenizer};
+use mdetr_train::data::{Dataset, ImageFolders, Split, Tokenizer};
 use mdetr_train::settings::Settings;
 
 #[derive(clap::Args)]
@@ -38,16 +38,11 @@ impl Source {
         self.config.iter().try_for_each(|file| settings.add_file(file))?;
         self.set.iter().try_for_each(|assignment| settings.add_assignment(assignment))?;
         let config = settings.resolve()?;
-        let dataset = DatasetConfig {
-            folders: ImageFolders::one(&self.img_path),
-            split: match self.split {
-                SplitName::Train => Split::Train,
-                SplitName::Val => Split::Val,
-            },
-            transforms: config.data.transforms(),
-            max_tokens: config.model.max_tokens(),
-            skip_bad: true,
+        let split = match self.split {
+            SplitName::Train => Split::Train,
+            SplitName::Val => Split::Val,
         };
+        let dataset = config.dataset(ImageFolders::one(&self.img_path), split);
         Dataset::read(&self.ann, Tokenizer::roberta_base(), dataset)
     }
 }

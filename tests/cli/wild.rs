@@ -1,4 +1,4 @@
-//! Captions and annotation files as they come: long, blank, without boxes, with bad rows.
+//! Pairs and annotation files as they come: captions that are long or blank, images that are none, bad rows, no boxes.
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,22 @@ fn blank_captions_name_nothing() {
         assert_eq!((out.status.success(), out.stdout.as_slice()), (true, &b"[]\n"[..]));
         assert!(String::from_utf8_lossy(&out.stderr).contains("is blank: it names nothing"));
     }
+}
+
+#[test]
+fn ground_goes_on_after_a_bad_image() {
+    let (image, caption) = scene();
+    file("not_an_image.png", "text");
+    let pair = |image: &str| serde_json::json!({"image": image, "caption": caption}).to_string();
+    file("pairs.jsonl", &[pair("missing.png"), pair("not_an_image.png"), pair(&image)].join("\n"));
+    let out = mdetr(&["ground", "runs/tiny", "--pairs", "pairs.jsonl", "--save", "pictures"], WORKSPACE.path());
+    assert!(!out.status.success());
+    let results = lines(&String::from_utf8(out.stdout).unwrap());
+    assert!(results[0]["error"].as_str().unwrap().contains("missing.png"));
+    assert!(results[1]["error"].as_str().unwrap().contains("not_an_image.png"));
+    assert_eq!((&results[2]["width"], &results[2]["height"]), (&64.into(), &64.into()));
+    assert!(results[2]["detections"].is_array());
+    assert_eq!(std::fs::read_dir(WORKSPACE.path().join("pictures")).unwrap().count(), 1);
 }
 
 /// Spans count code points of the whole caption, and options hold for what all its parts find together.
@@ -67,7 +83,7 @@ fn images_without_boxes_train_and_bad_rows_are_skipped() {
     file("three.json", &val.to_string());
 
     let args = ["train", "--config", "tiny.json", "--run-name", "no_boxes", "--train-ann", "no_boxes.json"];
-    let more = ["--val-ann", "three.json", "--set", "skip_bad=true", "--set", "pretrain=null", "--max-steps", "2"];
+    let more = ["--val-ann", "three.json", "--skip-bad", "--set", "pretrain=null", "--max-steps", "2"];
     let out = mdetr(&[&args[..], &more].concat(), WORKSPACE.path());
     let message = String::from_utf8(out.stderr).unwrap();
     assert!(out.status.success(), "{message}");

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::collate::Collator;
     use crate::config::RunConfig;
-    use crate::data::{Dataset, DatasetConfig, ImageFolders, Split, Tokenizer};
+    use crate::data::{Dataset, ImageFolders, Split, Tokenizer};
     use crate::emoji::{self, EmojiConfig};
     use crate::engine::{StepReport, Trainer};
     use crate::optimizer::Optimizer;
@@ -83,13 +83,7 @@ mod tests {
         emoji::generate(dir.path(), &scenes, &|_, _| {}).unwrap();
         let config = config();
         let ann = dir.path().join("train.json");
-        let of_training = DatasetConfig {
-            folders: ImageFolders::one(dir.path().join("images")),
-            split: Split::Train,
-            transforms: config.data.transforms(),
-            max_tokens: config.model.max_tokens(),
-            skip_bad: false,
-        };
+        let of_training = config.dataset(ImageFolders::one(dir.path().join("images")), Split::Train);
         let dataset = Dataset::load(&ann, Tokenizer::roberta_base(), of_training).unwrap();
         let boxes: Vec<usize> = (0..4).map(|i| dataset.example(i, 0).unwrap().target.objects.len()).collect();
         assert_ne!(boxes[0] + boxes[1], boxes[2] + boxes[3], "unequal batches, so that shares matter");

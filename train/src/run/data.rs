@@ -71,6 +71,19 @@ impl Datasets {
     }
 }
 
+impl RunConfig {
+    /// How an annotation file is read whose images are in `folders`.
+    pub fn dataset(&self, folders: ImageFolders, split: Split) -> DatasetConfig {
+        DatasetConfig {
+            folders,
+            split,
+            transforms: self.data.transforms(),
+            max_tokens: self.model.max_tokens(),
+            skip_bad: self.data.skip_bad,
+        }
+    }
+}
+
 /// Makes an emoji dataset, unless the same one is there.
 pub fn make_emoji(out: &Path, config: &EmojiConfig) -> Result<emoji::Summary> {
     let total = config.train + config.pretrain + config.val + config.val_unseen;
@@ -123,12 +136,6 @@ fn own_source(config: &RunConfig, annotations: &Path) -> Result<Source> {
 }
 
 fn open(config: &RunConfig, source: Source, split: Split, tokenizer: &Arc<Tokenizer>) -> Result<Arc<Dataset>> {
-    let dataset = DatasetConfig {
-        folders: source.folders,
-        split,
-        transforms: config.data.transforms(),
-        max_tokens: config.model.max_tokens(),
-        skip_bad: config.data.skip_bad,
-    };
+    let dataset = config.dataset(source.folders, split);
     Ok(Arc::new(Dataset::load(&source.annotations, tokenizer.clone(), dataset)?))
 }
