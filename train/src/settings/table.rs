@@ -1,6 +1,6 @@
 //! Every setting: its name, what it holds, and what it does.
 //!
-//! To add one: a field with a default in [`RunConfig`](crate::config::RunConfig)'s parts, and a row here. The command line,
+//! To add one: a field with a default in [`RunConfig`]'s parts, and a row here. The command line,
 //! `--set` and JSON files follow; a test holds the rows against the fields.
 
 use std::sync::LazyLock;

@@ -1,6 +1,6 @@
 //! Event files of TensorBoard: scalars by step, written while a run goes on, and read back for reports.
 //!
-//! A file is a sequence of records ([`record`]) of protocol buffers ([`event`]). A run that is resumed begins another file
+//! A file is a sequence of records (`record`) of protocol buffers (`event`). A run that is resumed begins another file
 //! with the step that it resumes from: readers, TensorBoard and [`read`] alike, forget later points of earlier files.
 
 mod event;
