@@ -20,7 +20,7 @@ impl Gradients {
         self.parameters.get(&id)
     }
 
-    /// The gradient of a leaf made by [`Tape::leaf`].
+    /// The gradient of a leaf made by [`Tape::leaf`](crate::Tape::leaf).
     pub fn leaf(&self, var: &Var) -> Option<&Tensor> {
         self.leaves.get(&var.id)
     }
