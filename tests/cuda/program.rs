@@ -76,7 +76,7 @@ fn trains_evaluates_and_grounds() {
 
     // A GPU without enough memory: one line, and nothing that looks like a result.
     let weights = std::fs::read(dir.join("runs/fp16/checkpoint/model.safetensors")).unwrap();
-    let train = ["train", "--config", "tiny.json", "--run-name", "fp16", "--max-steps", "1"];
+    let train = ["train", "--config", "tiny.json", "--run-name", "fp16", "--resume", "auto", "--max-steps", "4"];
     for args in [&["eval", "runs/fp16"][..], &[&["ground", "runs/fp16"], &scene[..]].concat(), &train] {
         let args = [args, &["--device", "cuda"]].concat();
         let out = command(&args, dir).env("MDETR_SIM_MEMORY", "100000").output().unwrap();
