@@ -1,13 +1,18 @@
 //! `mdetr train`
 
 use anyhow::Result;
+use mdetr_train::checkpoint;
 use mdetr_train::config::RunConfig;
 use mdetr_train::settings::Settings;
+use serde_json::Value;
 
 use crate::device::Memory;
 
 /// The main job's configuration: a small model, emoji scenes.
 const EMOJI: &str = include_str!("../configs/emoji.json");
+
+/// What a run's configuration says of the command that started it, and not of the run.
+const OF_THE_COMMAND: [&str; 2] = ["device", "max_steps"];
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -15,6 +20,7 @@ const EMOJI: &str = include_str!("../configs/emoji.json");
   mdetr train --seed 7 --run-name seed7          the same with another seed
   mdetr train --config my.json --set lr=5e-5     your configuration; nothing of the emoji run applies
   mdetr train --config my.json --train-ann train.json --val-ann val.json --img-path images --epochs 5
+  mdetr train --resume runs/my                   goes on with a run, in its own configuration
   mdetr train --dataset_config configs/refcoco.json --batch_size 4 --load CHECKPOINT --ema
 
 Every setting is a flag, a --set key and a JSON key, with dashes or underscores; flags may be cut
@@ -32,13 +38,33 @@ pub struct Args {
 }
 
 impl Args {
+    /// Without files, the configuration is that of the run to go on with, else the emoji run's.
     fn config(&self) -> Result<RunConfig> {
-        let mut base = Settings::default();
-        if self.settings.config.is_none() && self.settings.dataset_config.is_none() {
-            base.add_json(EMOJI, "configs/emoji.json")?;
+        if self.settings.config.is_some() || self.settings.dataset_config.is_some() {
+            return self.settings.resolve(Settings::default());
         }
-        self.settings.resolve(base)
+        let mut emoji = Settings::default();
+        emoji.add_json(EMOJI, "configs/emoji.json")?;
+        let config = self.settings.resolve(emoji)?;
+        match resumed(&config)? {
+            Some(run) => self.settings.resolve(run),
+            None => Ok(config),
+        }
     }
+}
+
+/// The settings of the run that `config` asks to go on with; none where there is none of this program.
+fn resumed(config: &RunConfig) -> Result<Option<Settings>> {
+    let run = match config.training.resume.as_deref() {
+        Some("auto") => config.run_dir(),
+        Some(path) => path.into(),
+        None => return Ok(None),
+    };
+    let Ok(folder) = checkpoint::find(&run) else { return Ok(None) };
+    let mut settings = Settings::default();
+    settings.add_json(&serde_json::to_string(&checkpoint::config(&folder)?)?, "the checkpoint's configuration")?;
+    OF_THE_COMMAND.into_iter().try_for_each(|key| settings.add(key, Value::Null))?;
+    Ok(Some(settings))
 }
 
 pub fn run(args: Args) -> Result<()> {

@@ -136,6 +136,17 @@ fn a_resumed_run_is_the_uninterrupted_one_bit_by_bit() {
 }
 
 #[test]
+fn a_run_goes_on_in_its_own_configuration() {
+    success(train("own_whole", &["max_steps=4"]));
+    for (name, words) in [("own_path", ["--resume", "runs/own_path"]), ("own_auto", ["--resume", "auto"])] {
+        success(train(name, &["max_steps=2"]));
+        let words = [&["train", "--max-steps", "4", "--run-name", name], &words[..]].concat();
+        success(mdetr(&words, WORKSPACE.path()));
+        assert_same(name, "own_whole");
+    }
+}
+
+#[test]
 fn a_killed_run_goes_on_where_it_saved_last() {
     success(train("unkilled", &["save_every=2"]));
     let places = [("warm_up", 0, 1), ("training", 0, 1), ("training", 0, 4), ("training", 2, 1)];

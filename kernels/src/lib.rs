@@ -33,6 +33,7 @@ mod buffer;
 mod cublas_lt;
 mod cudnn;
 mod cudnn_plan;
+mod derived;
 mod masked;
 mod row_norm;
 mod staging;

@@ -96,8 +96,10 @@ impl Mdetr {
     /// The whole forward pass.
     pub fn forward<'t>(&self, tape: &'t Tape<'t>, batch: &Batch) -> Outputs<'t> {
         let network = &self.network;
-        let images = network.encode_images(tape, &batch.images, &batch.image_sizes);
+        // Backward goes the other way: the backbone's activations are freed before the text encoder's gradients come, two
+        // thirds of all.
         let text = network.encode_text(tape, &batch.text);
+        let images = network.encode_images(tape, &batch.images, &batch.image_sizes);
         network.predict(&images, &text, &batch.text)
     }
 }

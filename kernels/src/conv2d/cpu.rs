@@ -24,20 +24,52 @@ fn taps(s: &Sizes) -> (Vec<(isize, isize)>, usize) {
     }
 }
 
-/// y (B, OH, OW, O), x (B, H, W, I), w (O, KH, KW, I), scale (O), bias (O), residual as y.
-#[expect(clippy::too_many_arguments, reason = "outputs, inputs, scalars, sizes, as in every kernel")]
+/// Filters, before they are packed.
+pub struct Filters<'a> {
+    /// (O, KH, KW, I)
+    pub w: &'a Tensor,
+    /// (O)
+    pub scale: Option<&'a Tensor>,
+    /// Whether the packed ones are to be kept: they are asked for again while the weight stays as it is.
+    pub stay: bool,
+}
+
+/// What packed filters depend on, besides the weight.
+#[derive(PartialEq)]
+struct Packing {
+    scale: Option<Vec<f32>>,
+    filters: usize,
+    by_winograd: bool,
+}
+
+impl Filters<'_> {
+    /// In panels, or transformed.
+    fn packed(&self, by_winograd: bool, s: &Sizes) -> Tensor {
+        let scale = self.scale.map(|scale| scale.as_slice());
+        let pack = || {
+            let panels = forward_panels(self.w.as_slice(), scale, s);
+            if by_winograd { winograd::transformed(&panels) } else { panels }
+        };
+        match self.stay {
+            false => pack(),
+            true => self.w.derived(Packing { scale: scale.map(Vec::from), filters: s.o, by_winograd }, pack),
+        }
+    }
+}
+
+/// y (B, OH, OW, O), x (B, H, W, I), bias (O), residual as y.
 pub fn forward(
     y: &mut [f32],
     x: &[f32],
-    w: &[f32],
-    scale: Option<&[f32]>,
+    filters: &Filters,
     bias: Option<&[f32]>,
     residual: Option<&[f32]>,
     activation: Activation,
     sizes: &Sizes,
 ) {
     let s = sizes.flattened();
-    let panels = forward_panels(w, scale, &s);
+    let by_winograd = winograd::pays(&s);
+    let panels = filters.packed(by_winograd, &s);
     let bias = bias.map(|b| {
         let mut padded = b.to_vec();
         padded.resize(s.o.next_multiple_of(PANEL), 0.0);
@@ -49,9 +81,8 @@ pub fn forward(
         relu: activation == Activation::Relu,
     };
     let (out, input) = (Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i });
-    if winograd::pays(&s) {
-        let filters = winograd::transformed(&panels);
-        return winograd::correlate(y, x, out, input, s.padding as isize, &filters, epilogue);
+    if by_winograd {
+        return winograd::correlate(y, x, out, input, s.padding as isize, &panels, epilogue);
     }
     let (taps, span) = taps(&s);
     let correlation = Correlation { phases: vec![Phase { taps, panels }], in_step: s.stride, out_step: 1, span };
@@ -168,7 +199,9 @@ mod tests {
             let mut x = vec![-1.0; side * side * 32];
             x[5] = f32::NAN;
             let mut y = vec![0.0; side * side * 32];
-            forward(&mut y, &x, &[1.0; 32 * 9 * 32], None, None, None, Activation::Relu, &sizes);
+            let w = Tensor::from_slice(&[1.0f32; 32 * 9 * 32], &[32, 3, 3, 32], Device::Cpu);
+            let filters = Filters { w: &w, scale: None, stay: false };
+            forward(&mut y, &x, &filters, None, None, Activation::Relu, &sizes);
             assert!(y[..32].iter().all(|v| v.is_nan()), "{side} x {side}: {:?}", &y[..32]);
             assert!(y[(side * side - 1) * 32..].iter().all(|&v| v == 0.0));
         }

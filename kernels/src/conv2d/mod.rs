@@ -137,8 +137,7 @@ impl Op for Conv2d {
             DType::F32 => cpu::forward(
                 y.as_mut_slice(),
                 x.as_slice(),
-                w.as_slice(),
-                scale.map(|t| t.as_slice()),
+                &cpu::Filters { w, scale, stay: !cx.saving },
                 bias.map(|t| t.as_slice()),
                 residual.map(|t| t.as_slice()),
                 self.activation,
