@@ -30,7 +30,7 @@ use mdetr_model::{Batch, CriterionConfig, Mdetr, ModelConfig, Targets, recipe};
 use mdetr_train::collate::Collated;
 use mdetr_train::dump::read_configs;
 use mdetr_train::engine::{StepReport, Trainer};
-use mdetr_train::optimizer::Optimizer;
+use mdetr_train::optimizer::{Optimizer, OptimizerOptions};
 use mdetr_train::schedule::Rates;
 use serde_json::{Value, json};
 
@@ -246,7 +246,8 @@ fn training_step(args: &Args, device: Device) -> Result<()> {
     model.parameters.set_precision(precision);
     model.parameters.to_device(device);
     device.cuda().into_iter().for_each(|cuda| cuda.allow_tf32(precision == Precision::TF32));
-    let optimizer = Optimizer::new(&model.parameters, precision, 1e-4, 0.1, Some(0.9998));
+    let options = OptimizerOptions { ema_decay: Some(0.9998), ..Default::default() };
+    let optimizer = Optimizer::new(&model.parameters, precision, options);
     let mut trainer =
         Trainer { model: &mut model, optimizer, precision, seed: 0, draws: 0, accumulate: 1, profile: None };
 

@@ -38,7 +38,6 @@ mod masked;
 mod row_norm;
 mod staging;
 
-pub mod adamw;
 pub mod add;
 pub mod assignment;
 pub mod attention;
@@ -56,6 +55,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod max_pool;
 pub mod mean_rows;
+pub mod optimizer_step;
 pub mod position_learned;
 pub mod position_sine;
 pub mod residual_norm;

@@ -74,11 +74,11 @@ for_each_op!(entries);
 pub const ROUND_THEMSELVES: &[&str] = &["cast", "conv2d"];
 
 /// Ops without a gradient, plain functions that no tape records: `assignment` chooses indices, which are piecewise
-/// constant; `adamw` changes parameters; `position_sine` depends on sizes alone.
-pub const NOT_DIFFERENTIABLE: &[&str] = &["adamw", "assignment", "position_sine"];
+/// constant; `optimizer_step` changes parameters; `position_sine` depends on sizes alone.
+pub const NOT_DIFFERENTIABLE: &[&str] = &["assignment", "optimizer_step", "position_sine"];
 
 /// Every `.cu` file.
 pub fn kernel_sources() -> Vec<KernelSource> {
-    let others = [crate::adamw::KERNELS, crate::assignment::KERNELS, crate::position_sine::KERNELS];
+    let others = [crate::assignment::KERNELS, crate::optimizer_step::KERNELS, crate::position_sine::KERNELS];
     OPS.iter().map(|op| op.kernels).chain(others).flatten().copied().collect()
 }

@@ -97,8 +97,8 @@ pub fn train_between(
     from.into_iter().for_each(|from| checkpoint::restore_weights(from, &mut model.parameters).unwrap());
     model.parameters.set_precision(precision);
     model.parameters.to_device(device);
-    let t = &config.training;
-    let optimizer = Optimizer::new(&model.parameters, precision, t.weight_decay, t.clip_max_norm, Some(t.ema_decay));
+    let options = config.training.optimizer_options();
+    let optimizer = Optimizer::new(&model.parameters, precision, options);
     let mut trainer =
         Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, accumulate: 1, profile: None };
     if let Some(from) = from {

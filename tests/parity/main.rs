@@ -11,7 +11,7 @@ use mdetr_kernels::{DType, Device, Precision, Tensor};
 use mdetr_model::criterion::Criterion;
 use mdetr_model::{Mdetr, recipe};
 use mdetr_train::dump::{Activations, How, RecordedCase, Trace, activations, trace, trace_at, trace_in};
-use mdetr_train::optimizer::Optimizer;
+use mdetr_train::optimizer::{Optimizer, OptimizerOptions};
 use mdetr_train::schedule::{Kind, Rates, Schedule};
 use safetensors::SafeTensors;
 
@@ -288,14 +288,13 @@ impl Golden {
             fraction_warmup_steps: record["fraction_warmup_steps"].as_f64().unwrap(),
             fraction_hold_steps: 0.0,
         };
-        let decay = Some(number("ema_decay"));
-        let mut optimizer = Optimizer::new(
-            &self.model.parameters,
-            Precision::F32,
-            number("weight_decay"),
-            number("clip_max_norm"),
-            decay,
-        );
+        let options = OptimizerOptions {
+            weight_decay: number("weight_decay"),
+            clip_max_norm: number("clip_max_norm"),
+            ema_decay: Some(number("ema_decay")),
+            ..Default::default()
+        };
+        let mut optimizer = Optimizer::new(&self.model.parameters, Precision::F32, options);
         for (i, step) in record["steps"].as_array().unwrap().iter().enumerate() {
             let trace = self.trace(DType::F32);
             // Later steps amplify the noise of the first: an Adam step is about lr * sign(gradient), whatever its size.

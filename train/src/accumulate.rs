@@ -64,7 +64,7 @@ mod tests {
     /// Two steps on the four scenes of `dataset` each, in batches of `size`.
     fn train(config: &RunConfig, dataset: &Dataset, size: usize) -> Vec<StepReport> {
         let mut model = Mdetr::new(&config.model, 1).unwrap();
-        let optimizer = Optimizer::new(&model.parameters, Precision::F32, 1e-4, 0.1, None);
+        let optimizer = Optimizer::new(&model.parameters, Precision::F32, Default::default());
         let (precision, accumulate) = (Precision::F32, 4 / size);
         let mut trainer =
             Trainer { model: &mut model, optimizer, precision, seed: 0, draws: 0, accumulate, profile: None };

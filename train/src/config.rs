@@ -6,12 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use mdetr_kernels::Precision;
+use mdetr_kernels::optimizer_step::Rule;
 use mdetr_model::{CriterionConfig, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::data::official::OfficialConfig;
 use crate::data::{CropConfig, TransformConfig};
 use crate::emoji::EmojiConfig;
+use crate::optimizer::OptimizerOptions;
 use crate::run::SaveEvery;
 use crate::schedule::{Kind, Rates, Schedule};
 use crate::unbuilt::UnbuiltConfig;
@@ -123,8 +125,18 @@ pub enum OptimizerKind {
     Adam,
     /// AdamW.
     AdamW,
-    /// Stochastic gradient descent with momentum.
+    /// Gradient descent with a momentum of 0.9.
     Sgd,
+}
+
+impl OptimizerKind {
+    /// How it changes a value.
+    pub fn rule(self) -> Rule {
+        match self {
+            OptimizerKind::Adam | OptimizerKind::AdamW => Rule::ADAMW,
+            OptimizerKind::Sgd => Rule::SGD,
+        }
+    }
 }
 
 /// How a configuration spells a precision.
@@ -154,6 +166,18 @@ pub struct PretrainConfig {
     pub lr: f64,
     /// Images in a step.
     pub batch_size: usize,
+}
+
+impl TrainingConfig {
+    /// Of the run's optimizer.
+    pub fn optimizer_options(&self) -> OptimizerOptions {
+        OptimizerOptions {
+            rule: self.optimizer.rule(),
+            weight_decay: self.weight_decay,
+            clip_max_norm: self.clip_max_norm,
+            ema_decay: self.ema.then_some(self.ema_decay),
+        }
+    }
 }
 
 impl Default for TrainingConfig {
@@ -306,7 +330,6 @@ impl RunConfig {
         self.unbuilt.check()?;
         self.model.validate()?;
         let t = &self.training;
-        ensure!(t.optimizer != OptimizerKind::Sgd, "optimizer sgd is not built: adam and adamw are, both AdamW");
         ensure!(t.batch_size > 0, "batch_size is 0: a step needs images");
         ensure!(t.accumulate > 0, "accumulate is 0: a step needs at least one batch");
         ensure!(
@@ -349,7 +372,6 @@ mod tests {
             ("accumulate=0", "at least one batch"),
             ("lr=-1", ">= 0"),
             ("ema_decay=2", "not in [0, 1]"),
-            ("optimizer=sgd", "sgd is not built"),
             ("masks=1", "mask heads are not built"),
             ("mask_model=v2", "mask heads are not built"),
             ("frozen_weights=x.pth", "mask heads"),

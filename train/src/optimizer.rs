@@ -1,4 +1,4 @@
-//! AdamW over the model's parameters, in the three published groups.
+//! AdamW, or gradient descent with momentum, over the model's parameters, in the three published groups.
 
 mod state;
 
@@ -6,10 +6,10 @@ pub use state::OptimizerState;
 
 use anyhow::{Result, bail, ensure};
 use mdetr_autograd::{Gradients, Parameter, ParameterId, Parameters};
-use mdetr_kernels::adamw::{
-    self, AdamW, DeviceGradient, DeviceState, DeviceUpdate, Gradient, NonFinite, STATUS_LEN, Update,
-};
 use mdetr_kernels::cuda::Cuda;
+use mdetr_kernels::optimizer_step::{
+    self, DeviceGradient, DeviceState, DeviceUpdate, Gradient, NonFinite, Rule, STATUS_LEN, StepOptions, Update,
+};
 use mdetr_kernels::{DType, Device, Precision, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +17,30 @@ use crate::loss_scale::{GROWTH_INTERVAL, LossScale, SMALLEST};
 use crate::parameter_group::Group;
 use crate::schedule::Rates;
 
+/// How gradients become steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OptimizerOptions {
+    /// How a gradient changes a value.
+    pub rule: Rule,
+    /// Decay of the weights.
+    pub weight_decay: f64,
+    /// The largest global norm of the gradients; 0 does not clip.
+    pub clip_max_norm: f64,
+    /// Decay of the weights' moving average, if one is kept.
+    pub ema_decay: Option<f64>,
+}
+
+impl Default for OptimizerOptions {
+    /// As published.
+    fn default() -> Self {
+        OptimizerOptions { rule: Rule::ADAMW, weight_decay: 1e-4, clip_max_norm: 0.1, ema_decay: None }
+    }
+}
+
 /// What the optimizer keeps between steps.
 #[derive(Debug)]
 pub struct Optimizer {
+    options: OptimizerOptions,
     /// The parameters that get gradients, in order.
     trainable: Vec<ParameterId>,
     groups: Vec<Group>,
@@ -29,16 +50,15 @@ pub struct Optimizer {
     /// Scale and skipped steps as of the last step that was judged; f16 only.
     scaling: Option<Scaling>,
     ema: Option<Vec<Tensor>>,
-    ema_decay: f64,
-    weight_decay: f64,
-    clip_max_norm: f64,
 }
 
-/// What AdamW knows of a parameter's past.
+/// What is known of a parameter's past gradients.
 #[derive(Debug)]
 struct Moments {
+    /// Their mean; SGD's sum.
     mean: Tensor,
-    square: Tensor,
+    /// The mean of their squares, if the rule has it.
+    square: Option<Tensor>,
 }
 
 /// The numbers that change from step to step; a step that is skipped changes the scale alone.
@@ -77,13 +97,7 @@ pub struct Outcome {
 impl Optimizer {
     /// For `parameters` whose gradients are computed in `precision`, on the parameters' device; the moving average, if any,
     /// starts as a copy of them.
-    pub fn new(
-        parameters: &Parameters,
-        precision: Precision,
-        weight_decay: f64,
-        clip_max_norm: f64,
-        ema_decay: Option<f64>,
-    ) -> Self {
+    pub fn new(parameters: &Parameters, precision: Precision, options: OptimizerOptions) -> Self {
         let trainable: Vec<ParameterId> =
             parameters.iter().filter(|(_, p)| p.requires_grad).map(|(id, _)| id).collect();
         let loss_scale = (precision == Precision::F16).then(LossScale::default);
@@ -101,10 +115,8 @@ impl Optimizer {
             trainable,
             record,
             scaling: loss_scale.map(|scale| Scaling { scale: scale.value().into(), skipped: 0 }),
-            ema: ema_decay.map(|_| as_state(parameters.device(), copies)),
-            ema_decay: ema_decay.unwrap_or(0.0),
-            weight_decay,
-            clip_max_norm,
+            ema: options.ema_decay.map(|_| as_state(parameters.device(), copies)),
+            options,
         }
     }
 
@@ -129,14 +141,15 @@ impl Optimizer {
         self.judge(parameters, Outcome::new(&status))
     }
 
-    /// One step: global-norm clipping, AdamW, moving average, compute copies. When a gradient is not finite nothing is
+    /// One step: global-norm clipping, the rule, moving average, compute copies. When a gradient is not finite nothing is
     /// touched. Returns what [`Outcome::new`] reads, on the parameters' device, without waiting for it.
     pub fn enqueue(&mut self, parameters: &mut Parameters, gradients: &Gradients, rates: Rates) -> Tensor {
         let device = parameters.device();
         for (place, &id) in self.trainable.iter().enumerate() {
             if let Some(grad) = gradients.parameter(id) {
                 let zeros = || Tensor::zeros(grad.shape(), DType::F32, device);
-                let make = || as_state(device, || Moments { mean: zeros(), square: zeros() });
+                let square = || self.options.rule.has_square().then(zeros);
+                let make = || as_state(device, || Moments { mean: zeros(), square: square() });
                 self.moments[place].get_or_insert_with(make);
             }
         }
@@ -171,7 +184,7 @@ impl Optimizer {
             panic!("optimizer: made for parameters on a GPU, given some on the host")
         };
         let scale = loss_scale.map_or(1.0, |scale| scale.value());
-        let options = options(self.clip_max_norm, self.ema_decay, scale.into());
+        let options = self.options.of_step(scale.into());
         let mut updates = Vec::new();
         let mut places = Vec::new();
         let trainable = trainable_mut(parameters, self.ema.as_mut()).into_iter().zip(&mut self.moments);
@@ -181,15 +194,15 @@ impl Optimizer {
             let gradient = gradients.parameter(id).map(|grad| Gradient {
                 grad,
                 m: &mut moments.mean,
-                v: &mut moments.square,
+                v: moments.square.as_mut(),
                 step: counts[place] as usize + 1,
                 lr: self.groups[place].rate(rates),
-                weight_decay: self.weight_decay,
+                weight_decay: self.options.weight_decay,
             });
             updates.push(Update { value: &mut p.value, ema, copy: p.copy.as_mut(), gradient });
             places.push(place);
         }
-        let result = adamw::step(&mut updates, &options);
+        let result = optimizer_step::step(&mut updates, &options);
         drop(updates);
         let (norm, place) = match result {
             Ok(norm) => {
@@ -219,7 +232,7 @@ impl Optimizer {
             let gradient = gradients.parameter(id).zip(moments.as_mut()).map(|(grad, moments)| DeviceGradient {
                 grad,
                 m: &mut moments.mean,
-                v: &mut moments.square,
+                v: moments.square.as_mut(),
             });
             let group = group as usize;
             updates.push(DeviceUpdate { value: &mut p.value, copy: p.copy.as_mut(), ema, gradient, group });
@@ -227,9 +240,9 @@ impl Optimizer {
         let rates = [Group::Base, Group::Backbone, Group::TextEncoder].map(|group| group.rate(rates) as f32);
         let rates = Tensor::from_slice(&rates, &[rates.len()], device);
         let mut status = Tensor::empty(&[STATUS_LEN], DType::F32, device);
-        let options = options(self.clip_max_norm, self.ema_decay, 1.0);
-        let slot = &mut status.view_mut();
-        adamw::step_on_device(cuda, slot, &mut updates, state, &rates, self.weight_decay, &options);
+        let OptimizerOptions { weight_decay, .. } = self.options;
+        let (slot, options) = (&mut status.view_mut(), self.options.of_step(1.0));
+        optimizer_step::step_on_device(cuda, slot, &mut updates, state, &rates, weight_decay, &options);
         status
     }
 
@@ -278,8 +291,11 @@ fn as_state<R>(device: Device, make: impl FnOnce() -> R) -> R {
     }
 }
 
-fn options(clip_max_norm: f64, ema_decay: f64, loss_scale: f64) -> AdamW {
-    AdamW { max_norm: (clip_max_norm > 0.0).then_some(clip_max_norm), loss_scale, ema_decay, ..AdamW::default() }
+impl OptimizerOptions {
+    fn of_step(self, loss_scale: f64) -> StepOptions {
+        let max_norm = (self.clip_max_norm > 0.0).then_some(self.clip_max_norm);
+        StepOptions { rule: self.rule, max_norm, loss_scale, ema_decay: self.ema_decay.unwrap_or(0.0) }
+    }
 }
 
 #[cfg(test)]
@@ -291,6 +307,10 @@ mod tests {
     use super::*;
 
     const RATES: Rates = Rates { base: 0.1, backbone: 0.1, text_encoder: 0.1 };
+
+    fn options(ema_decay: Option<f64>) -> OptimizerOptions {
+        OptimizerOptions { rule: Rule::ADAMW, weight_decay: 0.0, clip_max_norm: 0.0, ema_decay }
+    }
 
     /// w (1, 1) and b (1) of a linear map.
     fn parameters(precision: Precision) -> Parameters {
@@ -336,7 +356,7 @@ mod tests {
     #[test]
     fn f16_skips_steps_until_gradients_fit_and_touches_nothing_meanwhile() {
         let mut parameters = parameters(Precision::F16);
-        let mut optimizer = Optimizer::new(&parameters, Precision::F16, 0.0, 0.0, Some(0.5));
+        let mut optimizer = Optimizer::new(&parameters, Precision::F16, options(Some(0.5)));
         let values = |p: &Parameters| p.iter().map(|(_, p)| p.value.item()).collect::<Vec<_>>();
         // The gradient of w is 1000 times the scale: it is finite, at most 65504, from a scale of 64 on.
         for skipped in 1..=10 {
@@ -361,7 +381,7 @@ mod tests {
             [(Precision::F16, 31, "--bf16"), (Precision::BF16, 1, ""), (Precision::F32, 1, "")]
         {
             let mut parameters = parameters(precision);
-            let mut optimizer = Optimizer::new(&parameters, precision, 0.0, 0.0, None);
+            let mut optimizer = Optimizer::new(&parameters, precision, options(None));
             for _ in 1..steps {
                 assert_eq!(step(&mut optimizer, &mut parameters, precision, f32::INFINITY).unwrap(), None);
             }

@@ -1,7 +1,6 @@
 //! Kernels for GPUs, on the simulator: under all of its checks, with one driver allocation a tensor. With `MDETR_GPU` set
 //! to a number, on that GPU instead.
 
-mod adamw;
 mod assignment;
 mod conformance;
 mod cublas_lt;
@@ -9,6 +8,7 @@ mod library_record;
 #[path = "../common/matcher.rs"]
 mod matcher;
 mod memory;
+mod optimizer_step;
 mod position_sine;
 #[path = "../../simulator/tests/common/process.rs"]
 #[allow(dead_code, reason = "the simulator's own tests use more of it")]

@@ -1,6 +1,5 @@
 //! Every reference (and fast version) against recorded operators of PyTorch: `tests/goldens/ops`, one module an op.
 
-mod adamw;
 mod assignment;
 mod attention;
 mod box_loss;
@@ -11,6 +10,7 @@ mod l2_normalize;
 mod layer_norm;
 mod linear;
 mod max_pool;
+mod optimizer_step;
 mod position_sine;
 mod soft_token_loss;
 

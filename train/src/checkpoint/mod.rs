@@ -174,6 +174,8 @@ pub fn find(path: &Path) -> Result<PathBuf> {
 mod tests {
     use mdetr_kernels::Precision;
 
+    use crate::optimizer::OptimizerOptions;
+
     use super::*;
 
     fn tiny() -> RunConfig {
@@ -191,8 +193,8 @@ mod tests {
 
     /// Of `model`, with the weights of `average` as its average.
     fn written(path: &Path, model: &Mdetr, average: Option<&Mdetr>) {
-        let decay = average.map(|_| 0.5);
-        let mut optimizer = Optimizer::new(&model.parameters, Precision::F32, 0.0, 0.0, decay);
+        let options = OptimizerOptions { ema_decay: average.map(|_| 0.5), ..Default::default() };
+        let mut optimizer = Optimizer::new(&model.parameters, Precision::F32, options);
         average.iter().for_each(|a| optimizer.restore_average(a.parameters.clone(), mdetr_kernels::Device::Cpu));
         write(path, &tiny(), &model.parameters, &optimizer, Position::default()).unwrap();
     }

@@ -139,7 +139,7 @@ fn a_checkpoint_loads_as_far_as_it_goes() {
     let from = model(&config(&[]), 2);
     let all: Vec<String> = from.parameters.iter().map(|(_, p)| p.name.clone()).collect();
     let run = dir.path().join("run");
-    let optimizer = Optimizer::new(&from.parameters, Precision::F32, 0.0, 0.0, None);
+    let optimizer = Optimizer::new(&from.parameters, Precision::F32, Default::default());
     let position = crate::checkpoint::Position::default();
     std::fs::create_dir(&run).unwrap();
     crate::checkpoint::write(&run.join("checkpoint"), &config(&[]), &from.parameters, &optimizer, position).unwrap();

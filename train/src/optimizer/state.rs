@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use mdetr_autograd::Parameters;
-use mdetr_kernels::Device;
+use mdetr_kernels::{Device, Tensor};
 use mdetr_model::checkpoint::{Published, read, save_tensors};
 use mdetr_model::state_dict::StateDict;
 
@@ -17,6 +17,8 @@ use crate::loss_scale::LossScale;
 /// Names of the moments, behind the parameter's: PyTorch's.
 const MEAN: &str = "exp_avg";
 const SQUARE: &str = "exp_avg_sq";
+/// SGD's.
+const SUM: &str = "momentum_buffer";
 
 /// An optimizer's numbers; its moments and averages are tensors in files of their own. The same for every device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,11 +51,17 @@ impl Optimizer {
     pub fn save_moments(&self, path: &Path, parameters: &Parameters) -> Result<()> {
         let moments =
             self.trainable.iter().zip(&self.moments).filter_map(|(&id, m)| Some((&parameters[id], m.as_ref()?)));
+        let (first, second) = self.names();
         let tensors = moments.flat_map(|(p, m)| {
             let of = |name, tensor| (format!("{}.{name}", p.name), Published::new(p, tensor));
-            [of(MEAN, &m.mean), of(SQUARE, &m.square)]
+            [Some(of(first, &m.mean)), m.square.as_ref().map(|square| of(second, square))].into_iter().flatten()
         });
         save_tensors(path, tensors)
+    }
+
+    /// Of both moments; without a second one its name means nothing.
+    fn names(&self) -> (&'static str, &'static str) {
+        (if self.options.rule.has_square() { MEAN } else { SUM }, SQUARE)
     }
 
     /// Goes on from what [`Self::state`] told and [`Self::save_moments`] wrote. A parameter that is new among the trainable
@@ -61,13 +69,16 @@ impl Optimizer {
     pub fn restore(&mut self, parameters: &Parameters, state: &OptimizerState, moments: &Path) -> Result<()> {
         let file = StateDict::open(moments, &[])?;
         let device = parameters.device();
+        let (first, second) = self.names();
+        let has_square = self.options.rule.has_square();
         for (moments, &id) in self.moments.iter_mut().zip(&self.trainable) {
             let p = &parameters[id];
             if state.updates.contains_key(&p.name) {
-                let [mean, square] = [MEAN, SQUARE].map(|name| read(&file, &format!("{}.{name}", p.name), p));
-                let (mean, square) = (mean?, square?);
-                let on_device = || Moments { mean: mean.to_device(device), square: square.to_device(device) };
-                *moments = Some(as_state(device, on_device));
+                let named = |name: &str| read(&file, &format!("{}.{name}", p.name), p);
+                let (mean, square) = (named(first)?, has_square.then(|| named(second)).transpose()?);
+                let on_device = |t: Tensor| t.to_device(device);
+                let moved = || Moments { mean: on_device(mean), square: square.map(on_device) };
+                *moments = Some(as_state(device, moved));
             }
         }
         let count = |&id| state.updates.get(&parameters[id].name).copied().unwrap_or(0);

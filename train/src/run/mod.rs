@@ -172,7 +172,7 @@ impl<'a> Run<'a> {
 
 fn new_optimizer(config: &RunConfig, model: &Mdetr) -> Optimizer {
     let t = &config.training;
-    Optimizer::new(&model.parameters, t.precision, t.weight_decay, t.clip_max_norm, t.ema.then_some(t.ema_decay))
+    Optimizer::new(&model.parameters, t.precision, t.optimizer_options())
 }
 
 /// Evaluates on every validation file of a configuration.

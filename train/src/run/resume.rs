@@ -134,6 +134,12 @@ impl Resumed {
             "{from} stopped inside of an epoch of {} steps, now it has {steps_per_epoch}: the training data changed",
             position.steps_per_epoch
         );
+        let (old, new) = (&self.config.training.optimizer, &config.training.optimizer);
+        ensure!(
+            old.rule() == new.rule(),
+            "{from} holds what {old:?} keeps between steps, of which {new:?} can make nothing: keep the optimizer, or start \
+             a new run from its weights by --load"
+        );
         eprintln!("resuming from {from}, {}", position.describe());
         if !changes.is_empty() {
             let texts: Vec<String> = changes.into_iter().map(|c| format!("{} {}", c.key, c.text)).collect();

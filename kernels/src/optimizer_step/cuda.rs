@@ -1,15 +1,15 @@
-//! Launches of `adamw.cu`.
+//! Launches of `optimizer_step.cu`.
 
-use super::AdamW;
+use super::{Rule, StepOptions};
 use crate::cuda::Cuda;
 use crate::kernel_source::{KernelSource, ONLY_F32};
 use crate::launch::Arg;
 use crate::{DType, Device, Tensor, TensorMut, args, kernel_source};
 
 /// The op's `.cu` files.
-pub const KERNELS: &[KernelSource] = &[ADAMW];
+pub const KERNELS: &[KernelSource] = &[OPTIMIZER_STEP];
 
-const ADAMW: KernelSource = kernel_source!("adamw", ONLY_F32);
+const OPTIMIZER_STEP: KernelSource = kernel_source!("optimizer_step", ONLY_F32);
 
 /// Elements that a block updates.
 const CHUNK: usize = 4096;
@@ -38,16 +38,16 @@ pub struct DeviceUpdate<'a> {
 pub struct DeviceGradient<'a> {
     /// f32, f16 or bf16.
     pub grad: &'a Tensor,
-    /// The mean of the gradient, f32, 0 before the first update.
+    /// The mean of the gradient, or SGD's sum; f32, 0 before the first update.
     pub m: &'a mut Tensor,
-    /// The mean of its square.
-    pub v: &'a mut Tensor,
+    /// The mean of its square, if the rule has it.
+    pub v: Option<&'a mut Tensor>,
 }
 
 /// What the optimizer keeps on a GPU between steps.
 #[derive(Debug)]
 pub struct DeviceState {
-    /// (4): `State` of `adamw.cu`.
+    /// (4): `State` of `optimizer_step.cu`.
     state: Tensor,
     /// (P) i32: updates made of each parameter.
     steps: Tensor,
@@ -106,11 +106,11 @@ pub fn step_on_device(
     state: &mut DeviceState,
     rates: &Tensor,
     weight_decay: f64,
-    options: &AdamW,
+    options: &StepOptions,
 ) {
     let count = updates.len();
-    assert_eq!(state.steps.len(), count, "adamw: {count} updates of {} parameters", state.steps.len());
-    assert_eq!(status.shape(), [STATUS_LEN], "adamw: a status of {:?}", status.shape());
+    assert_eq!(state.steps.len(), count, "optimizer_step: {count} updates of {} parameters", state.steps.len());
+    assert_eq!(status.shape(), [STATUS_LEN], "optimizer_step: a status of {:?}", status.shape());
     let mut table = Vec::with_capacity(count * UPDATE_WORDS);
     let mut blocks = 0;
     for update in updates {
@@ -124,12 +124,12 @@ pub fn step_on_device(
     let mut corrections = Tensor::empty(&[count, 2], DType::F32, device);
     let options = options_arg(options, weight_decay, state);
     let sizes = [("blocks", blocks)];
-    cuda.launch(&ADAMW, "adamw_norm", &[], &sizes, &args![&mut squares, &table, count]);
+    cuda.launch(&OPTIMIZER_STEP, "optimizer_norm", &[], &sizes, &args![&mut squares, &table, count]);
     let args =
         args![&mut state.state, status, &mut state.steps, &mut corrections, &squares, &table, options, count, blocks];
-    cuda.launch(&ADAMW, "adamw_finish", &[], &sizes, &args);
+    cuda.launch(&OPTIMIZER_STEP, "optimizer_finish", &[], &sizes, &args);
     let args = args![&table, &state.state, &corrections, rates, options, count];
-    cuda.launch(&ADAMW, "adamw_update", &[], &sizes, &args);
+    cuda.launch(&OPTIMIZER_STEP, "optimizer_update", &[], &sizes, &args);
 }
 
 /// 64-bit words of `struct Update`.
@@ -142,8 +142,9 @@ fn row(update: &mut DeviceUpdate, first_block: usize) -> [u64; UPDATE_WORDS] {
     let (copy_type, copy) = copy.map_or((0, 0), |t| (type_code(t), t.device_address_mut()));
     let ema = update.ema.as_deref_mut().map_or(0, Tensor::device_address_mut);
     let (grad_type, grad, m, v) = update.gradient.as_mut().map_or((0, 0, 0, 0), |g| {
-        assert_eq!(g.grad.len(), len, "adamw: the gradient is {:?}, value is {:?}", g.grad, update.value);
-        (type_code(g.grad), g.grad.device_address(), g.m.device_address_mut(), g.v.device_address_mut())
+        assert_eq!(g.grad.len(), len, "optimizer_step: the gradient is {:?}, value is {:?}", g.grad, update.value);
+        let v = g.v.as_deref_mut().map_or(0, Tensor::device_address_mut);
+        (type_code(g.grad), g.grad.device_address(), g.m.device_address_mut(), v)
     });
     [
         update.value.device_address_mut(),
@@ -164,14 +165,19 @@ fn type_code(t: &Tensor) -> usize {
         DType::F32 => 0,
         DType::F16 => 1,
         DType::BF16 => 2,
-        other => panic!("adamw: no update of {other:?}"),
+        other => panic!("optimizer_step: no update of {other:?}"),
     }
 }
 
-fn options_arg(options: &AdamW, weight_decay: f64, state: &DeviceState) -> Arg {
-    let [beta1, beta2] = options.betas;
-    let floats = [beta1, beta2, options.eps, options.max_norm.unwrap_or(0.0), options.ema_decay, weight_decay];
+fn options_arg(options: &StepOptions, weight_decay: f64, state: &DeviceState) -> Arg {
+    // One beta, and no other, is SGD's momentum.
+    let [beta1, beta2, eps] = match options.rule {
+        Rule::AdamW { betas: [beta1, beta2], eps } => [beta1, beta2, eps],
+        Rule::Sgd { momentum } => [momentum, 0.0, 0.0],
+    };
+    let floats = [beta1, beta2, eps, options.max_norm.unwrap_or(0.0), options.ema_decay, weight_decay];
     let [a, b, c, d, e, f] = floats.map(|v| (v as f32).to_bits());
     let interval = u32::try_from(state.growth_interval).unwrap_or(u32::MAX);
-    Arg::words([a, b, c, d, e, f, u32::from(state.scales_loss), interval])
+    let is_sgd = u32::from(!options.rule.has_square());
+    Arg::words([a, b, c, d, e, f, u32::from(state.scales_loss), interval, is_sgd])
 }

@@ -1,4 +1,4 @@
-use mdetr_kernels::adamw::{AdamW, Gradient, NonFinite, Update, step};
+use mdetr_kernels::optimizer_step::{Gradient, NonFinite, Rule, StepOptions, Update, step};
 use mdetr_kernels::philox::Philox;
 use mdetr_kernels::{DType, Device, Tensor};
 use serde_json::Value;
@@ -12,21 +12,24 @@ struct Parameter {
     copy: Option<Tensor>,
     ema: Tensor,
     m: Tensor,
-    v: Tensor,
+    v: Option<Tensor>,
     steps: usize,
 }
 
+const RULES: [Rule; 2] = [Rule::ADAMW, Rule::SGD];
+
 impl Parameter {
-    fn new(values: &[f64], dtype: DType) -> Self {
+    fn new(values: &[f64], dtype: DType, rule: Rule) -> Self {
         let value = Tensor::from_slice(values, &[values.len()], Device::Cpu).to_dtype(dtype);
         let zeros = || Tensor::zeros(value.shape(), dtype, Device::Cpu);
-        Parameter { ema: value.copy(), copy: None, m: zeros(), v: zeros(), steps: 0, value }
+        let v = rule.has_square().then(zeros);
+        Parameter { ema: value.copy(), copy: None, m: zeros(), v, steps: 0, value }
     }
 
     fn update<'a>(&'a mut self, grad: Option<&'a Tensor>, lr: f64, weight_decay: f64) -> Update<'a> {
         let Parameter { value, copy, ema, m, v, steps } = self;
         *steps += usize::from(grad.is_some());
-        let gradient = grad.map(|grad| Gradient { grad, m, v, step: *steps, lr, weight_decay });
+        let gradient = grad.map(|grad| Gradient { grad, m, v: v.as_mut(), step: *steps, lr, weight_decay });
         Update { value, ema: Some(ema), copy: copy.as_mut(), gradient }
     }
 }
@@ -38,22 +41,38 @@ fn floats(v: &Value) -> Vec<f64> {
 /// Twelve steps of torch.optim.AdamW after clip_grad_norm_, with a moving average; a step of zero gradients, and one without a
 /// gradient of the second parameter.
 #[test]
-fn trace() {
-    let path = golden_path("ops/adamw.json");
+fn adamw_trace() {
+    trace("ops/adamw.json", |golden| Rule::AdamW {
+        betas: floats(&golden["betas"]).try_into().unwrap(),
+        eps: golden["eps"].as_f64().unwrap(),
+    });
+}
+
+/// The same of torch.optim.SGD.
+#[test]
+fn sgd_trace() {
+    trace("ops/sgd.json", |golden| Rule::Sgd { momentum: golden["momentum"].as_f64().unwrap() });
+}
+
+fn trace(file: &str, rule: impl Fn(&Value) -> Rule) {
+    let path = golden_path(file);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let golden: Value = serde_json::from_str(&text).unwrap();
     let number = |v: &Value| v.as_f64().unwrap();
-    let options = AdamW {
-        betas: floats(&golden["betas"]).try_into().unwrap(),
-        eps: number(&golden["eps"]),
+    let options = StepOptions {
+        rule: rule(&golden),
         max_norm: Some(number(&golden["max_norm"])),
         loss_scale: 1.0,
         ema_decay: number(&golden["ema_decay"]),
     };
     let groups = golden["groups"].as_array().unwrap();
     for dtype in [DType::F64, DType::F32] {
-        let mut parameters: Vec<Parameter> =
-            golden["init"].as_array().unwrap().iter().map(|p| Parameter::new(&floats(p), dtype)).collect();
+        let mut parameters: Vec<Parameter> = golden["init"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| Parameter::new(&floats(p), dtype, options.rule))
+            .collect();
         let steps = golden["raw_grads"].as_array().unwrap().iter().zip(golden["trace"].as_array().unwrap());
         for (at, (grads, want)) in steps.enumerate() {
             let tensor = |g: &Value| {
@@ -93,11 +112,11 @@ fn normal(n: usize, stream: u64) -> Tensor {
 /// The fast version against the f64 reference on sizes around its blocks, with and without clipping.
 #[test]
 fn fast_version_conforms() {
-    for max_norm in [None, Some(0.1)] {
-        let options = AdamW { max_norm, ..AdamW::default() };
+    for (max_norm, rule) in [None, Some(0.1)].into_iter().flat_map(|norm| RULES.map(|rule| (norm, rule))) {
+        let options = StepOptions { rule, max_norm, ..StepOptions::default() };
         for n in [0, 1, 8191, 8192, 20_000] {
-            let mut fast = Parameter::new(&normal(n, 1).to_f64_vec(), DType::F32);
-            let mut exact = Parameter::new(&normal(n, 1).to_f64_vec(), DType::F64);
+            let mut fast = Parameter::new(&normal(n, 1).to_f64_vec(), DType::F32, rule);
+            let mut exact = Parameter::new(&normal(n, 1).to_f64_vec(), DType::F64, rule);
             for stream in 2..5 {
                 let grad = normal(n, stream);
                 let a = step(&mut [fast.update(Some(&grad), 1e-2, 0.1)], &options).unwrap();
@@ -106,7 +125,7 @@ fn fast_version_conforms() {
             }
             for (what, a, b) in [("value", &fast.value, &exact.value), ("ema", &fast.ema, &exact.ema)] {
                 for (a, b) in a.to_f64_vec().into_iter().zip(b.to_f64_vec()) {
-                    assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{n} elements, {max_norm:?}: {what} {a}, {b}");
+                    assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{n} elements, {options:?}: {what} {a}, {b}");
                 }
             }
         }
@@ -118,13 +137,14 @@ fn fast_version_conforms() {
 fn half_gradients_and_copies() {
     for (dtype, loss_scale) in [(DType::F16, 1024.0), (DType::BF16, 1.0)] {
         for n in [0, 1, 8191, 20_000] {
-            let [mut plain, mut mixed] = [(); 2].map(|()| Parameter::new(&normal(n, 1).to_f64_vec(), DType::F32));
+            let [mut plain, mut mixed] =
+                [(); 2].map(|()| Parameter::new(&normal(n, 1).to_f64_vec(), DType::F32, Rule::ADAMW));
             mixed.copy = Some(Tensor::zeros(&[n], dtype, Device::Cpu));
             let half = normal(n, 2).to_dtype(dtype);
             let unscaled: Vec<f32> = half.to_f64_vec().iter().map(|g| (g / loss_scale) as f32).collect();
             let grad = Tensor::from_slice(&unscaled, &[n], Device::Cpu);
-            let a = step(&mut [plain.update(Some(&grad), 1e-2, 0.1)], &AdamW::default()).unwrap();
-            let options = AdamW { loss_scale, ..AdamW::default() };
+            let a = step(&mut [plain.update(Some(&grad), 1e-2, 0.1)], &StepOptions::default()).unwrap();
+            let options = StepOptions { loss_scale, ..StepOptions::default() };
             let b = step(&mut [mixed.update(Some(&half), 1e-2, 0.1)], &options).unwrap();
             assert_eq!(a, b, "{dtype:?}, {n} elements: norms");
             assert_eq!(plain.value.to_f64_vec(), mixed.value.to_f64_vec(), "{dtype:?}, {n} elements");
@@ -139,7 +159,7 @@ fn half_gradients_and_copies() {
 fn non_finite() {
     for bad in [f32::NAN, f32::INFINITY] {
         let mut parameters: Vec<Parameter> =
-            (0..3).map(|i| Parameter::new(&normal(5, i).to_f64_vec(), DType::F32)).collect();
+            (0..3).map(|i| Parameter::new(&normal(5, i).to_f64_vec(), DType::F32, Rule::ADAMW)).collect();
         let before = parameters.clone().into_iter().map(|p| (p.value.to_f64_vec(), p.m.to_f64_vec()));
         let before: Vec<_> = before.collect();
         let mut grads: Vec<Tensor> = (3..6).map(|i| normal(5, i)).collect();
@@ -147,7 +167,7 @@ fn non_finite() {
         grads[2].as_mut_slice::<f32>()[0] = bad;
         let mut updates: Vec<Update> =
             parameters.iter_mut().zip(&grads).map(|(p, g)| p.update(Some(g), 0.1, 0.1)).collect();
-        assert_eq!(step(&mut updates, &AdamW::default()), Err(NonFinite { index: 1 }));
+        assert_eq!(step(&mut updates, &StepOptions::default()), Err(NonFinite { index: 1 }));
         let after: Vec<_> = parameters.iter().map(|p| (p.value.to_f64_vec(), p.m.to_f64_vec())).collect();
         assert_eq!(before, after);
     }

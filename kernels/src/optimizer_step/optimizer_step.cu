@@ -13,7 +13,7 @@ enum Type { FLOAT, F16, BF16 };
 struct Update {
     float* value;
     void* copy; // of value, in the compute dtype
-    float *m, *v, *ema;
+    float *m, *v, *ema; // no v in SGD
     const void* grad;
     int first_block, len;
     int grad_type, copy_type; // Type
@@ -22,8 +22,8 @@ struct Update {
 
 // What all parameters share; the learning rates are those of the step.
 struct Options {
-    float beta1, beta2, eps, max_norm, ema_decay, weight_decay; // max_norm 0: no clipping
-    int scales_loss, growth_interval;
+    float beta1, beta2, eps, max_norm, ema_decay, weight_decay; // beta1: SGD's momentum; max_norm 0: no clipping
+    int scales_loss, growth_interval, is_sgd;
 };
 
 // What lives on the device from step to step.
@@ -99,9 +99,9 @@ __device__ inline int update_of_block(const Update* updates, int count, int bloc
     return low;
 }
 
-//@ adamw_norm blocks: grid blocks; block 256; registers 40
+//@ optimizer_norm blocks: grid blocks; block 256; registers 40
 extern "C" __global__ void __launch_bounds__(THREADS)
-    adamw_norm_blocks(double* squares, const Update* updates, int count) {
+    optimizer_norm_blocks(double* squares, const Update* updates, int count) {
     const Update& update = updates[update_of_block(updates, count, blockIdx.x)];
     float sum = 0.0f;
     if (update.grad) {
@@ -124,9 +124,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 }
 
 // Norm, clipping, loss scale, whether to skip, bias corrections (count, 2): one block, everything in a fixed order.
-//@ adamw_finish block: grid 1; block 256; registers 80
+//@ optimizer_finish block: grid 1; block 256; registers 80
 extern "C" __global__ void __launch_bounds__(THREADS)
-    adamw_finish_block(State* state, Status* status, int* steps, float2* corrections, const double* squares,
+    optimizer_finish_block(State* state, Status* status, int* steps, float2* corrections, const double* squares,
                        const Update* updates, Options options, int count, int blocks) {
     __shared__ double sums[THREADS];
     __shared__ int first[THREADS];
@@ -167,9 +167,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     *status = {norm, scale, static_cast<float>(at)};
 }
 
-//@ adamw_update blocks: grid blocks; block 256; registers 64
+//@ optimizer_update blocks: grid blocks; block 256; registers 64
 extern "C" __global__ void __launch_bounds__(THREADS)
-    adamw_update_blocks(const Update* updates, const State* state, const float2* corrections, const float* rates,
+    optimizer_update_blocks(const Update* updates, const State* state, const float2* corrections, const float* rates,
                         Options options, int count) {
     if (state->skips) return;
     int at = update_of_block(updates, count, blockIdx.x);
@@ -182,17 +182,24 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         load(value, update.value, FLOAT, i, end);
         if (update.ema) load(ema, update.ema, FLOAT, i, end);
         if (update.grad) {
-            load(m, update.m, FLOAT, i, end), load(v, update.v, FLOAT, i, end);
+            load(m, update.m, FLOAT, i, end);
+            if (!options.is_sgd) load(v, update.v, FLOAT, i, end);
             load(g, update.grad, update.grad_type, i, end); // the last, since it is converted when it is there
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 g[j] *= factor;
+                if (options.is_sgd) {
+                    m[j] = options.beta1 * m[j] + (g[j] + options.weight_decay * value[j]);
+                    value[j] -= lr * m[j];
+                    continue;
+                }
                 m[j] = options.beta1 * m[j] + (1.0f - options.beta1) * g[j];
                 v[j] = options.beta2 * v[j] + (1.0f - options.beta2) * g[j] * g[j];
                 value[j] = value[j] * (1.0f - lr * options.weight_decay) -
                            lr * (m[j] / correction.x) / (sqrtf(v[j] / correction.y) + options.eps);
             }
-            store(update.m, FLOAT, m, i, end), store(update.v, FLOAT, v, i, end);
+            store(update.m, FLOAT, m, i, end);
+            if (!options.is_sgd) store(update.v, FLOAT, v, i, end);
             store(update.value, FLOAT, value, i, end);
             if (update.copy) store(update.copy, update.copy_type, value, i, end);
         }
