@@ -1,5 +1,5 @@
 use crate::{Tensors, golden, golden_json};
-use mdetr_train::data::image::{decode, normalize, read};
+use mdetr_train::data::image::{normalize, read};
 use mdetr_train::data::resize::resize;
 use mdetr_train::data::transforms::size_with_aspect_ratio;
 use serde::Deserialize;
@@ -104,12 +104,4 @@ fn images_that_cannot_be_read_are_named() {
         assert!(error.contains(name), "{error}");
     }
     assert!(format!("{:#}", read(&folder.path().join("gone.png")).unwrap_err()).contains("gone.png"));
-}
-
-#[test]
-fn sixteen_bits_are_scaled_to_eight() {
-    let image = image::ImageBuffer::<image::Luma<u16>, _>::from_raw(3, 1, vec![0u16, 0x8080, 0xffff]).unwrap();
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
-    assert_eq!(decode(bytes.get_ref()).unwrap().into_raw(), [0, 0, 0, 128, 128, 128, 255, 255, 255]);
 }
