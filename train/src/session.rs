@@ -76,7 +76,7 @@ impl Session {
         let data = &self.config.data;
         let (w, h) = size_with_aspect_ratio(image.width(), image.height(), data.val_scale, Some(data.max_size));
         let pixels = normalize(&resize(&image, w, h));
-        Collator::images(&[(&pixels, [h as usize, w as usize])])
+        self.collator.images(&[(&pixels, [h as usize, w as usize])])
     }
 
     fn encode(&self, caption: &str) -> Result<(Encoding, Text)> {
