@@ -84,6 +84,6 @@ fn dump_image(args: &Args, image: &Path, caption: &str) -> Result<()> {
     } else {
         Session::open(&args.checkpoint, args.weights.which, args.tokenizer.as_deref())?
     };
-    let (batch, _) = session.batch(image, caption)?;
+    let batch = session.batch(image, caption)?;
     save(&args.output, &activations(&session.model, &batch, DType::F32))
 }

@@ -17,9 +17,9 @@ use serde_json::json;
   mdetr ground runs/emoji --pairs pairs.jsonl  # {\"image\": \"a.png\", \"caption\": \"a dog\"}
 
 One image and one caption print a list of {score, label, box: {xmin, ymin, xmax, ymax}, span,
-spans}, boxes in pixels of the original image, spans in code points of the caption. More
-pairs, or --jsonl, print a line a pair: {image, caption, width, height, detections}. A pair
-that fails has an `error` instead of detections, and the exit status is 1.")]
+spans}, boxes in pixels of the original image, upright, spans in code points of the caption.
+More pairs, or --jsonl, print a line a pair: {image, caption, width, height, detections}. A
+pair that fails has an `error` instead of detections, and the exit status is 1.")]
 pub struct Args {
     /// A checkpoint, or the folder of a run.
     checkpoint: PathBuf,

@@ -1,6 +1,7 @@
 //! From examples to a batch of tensors.
 
 use mdetr_kernels::{Device, Tensor};
+use mdetr_model::backbone::Backbone;
 use mdetr_model::batch::Text;
 use mdetr_model::mdetr::TOKEN_COLUMNS;
 use mdetr_model::pretrain::Phrases;
@@ -35,6 +36,8 @@ impl Collated {
 #[derive(Clone, Debug)]
 pub struct Collator {
     pad_id: i32,
+    /// Pixels that the backbone needs.
+    least_side: usize,
     /// For encoders with a vocabulary of their own: the embedding row of each of its token ids.
     rows: Option<std::collections::HashMap<i32, i32>>,
 }
@@ -45,7 +48,7 @@ impl Collator {
         let vocabulary = config.text().vocabulary;
         let rows = (!vocabulary.is_empty())
             .then(|| vocabulary.iter().enumerate().map(|(row, &id)| (id, row as i32 + 1)).collect());
-        Collator { pad_id, rows }
+        Collator { pad_id, least_side: Backbone::least_side_of(&config.backbone), rows }
     }
 
     /// Token ids of captions, padded behind to the longest.
@@ -63,9 +66,9 @@ impl Collator {
         }
     }
 
-    /// Images padded at the bottom and the right to the largest.
-    pub fn images(images: &[(&[f32], [usize; 2])]) -> (Tensor, Vec<[usize; 2]>) {
-        let side = |axis: usize| images.iter().map(|(_, size)| size[axis]).max().unwrap_or(0);
+    /// Images padded at the bottom and the right to the largest, and to what the backbone needs.
+    pub fn images(&self, images: &[(&[f32], [usize; 2])]) -> (Tensor, Vec<[usize; 2]>) {
+        let side = |axis: usize| images.iter().map(|(_, size)| size[axis]).fold(self.least_side, usize::max);
         let (height, width) = (side(0), side(1));
         let mut tensor = Tensor::zeros(&[images.len(), height, width, 3], mdetr_kernels::DType::F32, Device::Cpu);
         let all = tensor.as_mut_slice::<f32>();
@@ -81,7 +84,7 @@ impl Collator {
     /// Everything.
     pub fn collate(&self, examples: Vec<Example>) -> Collated {
         let pixels: Vec<_> = examples.iter().map(|e| (e.pixels.as_slice(), [e.height, e.width])).collect();
-        let (images, image_sizes) = Self::images(&pixels);
+        let (images, image_sizes) = self.images(&pixels);
         let text = self.text(&examples.iter().map(|e| &e.encoding).collect::<Vec<_>>());
         let targets = targets(&examples, text.shape()[1]);
         let phrases = phrases(&examples, text.shape()[1]);

@@ -55,7 +55,7 @@ impl RecordedCase {
         let file = SafeTensors::deserialize(&bytes)
             .with_context(|| format!("{} is not a whole safetensors file", path.display()))?;
         let inputs = Inputs { file, path: &path };
-        let batch = inputs.batch()?;
+        let batch = inputs.batch(&Collator::new(&model, 0))?;
         let targets = inputs.has("positive_map").then(|| inputs.targets(&batch)).transpose()?;
         Ok(RecordedCase { json, model, criterion, batch, targets })
     }
@@ -87,7 +87,7 @@ impl Inputs<'_> {
         Ok((view.shape().to_vec(), values))
     }
 
-    fn batch(&self) -> Result<Batch> {
+    fn batch(&self, collator: &Collator) -> Result<Batch> {
         let (shape, ids) = self.values("input_ids")?;
         let (_, mask) = self.values("attention_mask")?;
         ensure!(shape.len() == 2, "{}: input_ids is {shape:?}, expected (B, T)", self.path.display());
@@ -103,7 +103,7 @@ impl Inputs<'_> {
             images.push((crate::data::image::normalize(&rgb), [h, w]));
         }
         let images: Vec<_> = images.iter().map(|(pixels, size)| (pixels.as_slice(), *size)).collect();
-        let (images, image_sizes) = Collator::images(&images);
+        let (images, image_sizes) = collator.images(&images);
         Ok(Batch { images, image_sizes, text })
     }
 

@@ -37,7 +37,7 @@ impl Default for GroundOptions {
     }
 }
 
-/// A box in pixels of the original image.
+/// A box in pixels of the original image, upright.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct PixelBox {
     /// Left.

@@ -19,7 +19,7 @@ use crate::chunks::{chunks, lost_words};
 use crate::collate::Collator;
 use crate::config::RunConfig;
 use crate::data::check::span_problem;
-use crate::data::image::{normalize, read};
+use crate::data::image::{normalize, read, read_upright};
 use crate::data::positive_map::{USABLE_TOKENS, soft_tokens};
 use crate::data::resize::resize;
 use crate::data::transforms::size_with_aspect_ratio;
@@ -65,18 +65,18 @@ impl Session {
         Tape::inference(&self.model.parameters, self.model.parameters.device(), Precision::F32)
     }
 
-    /// One image and its caption as a batch, and the image.
-    pub fn batch(&self, image: &Path, caption: &str) -> Result<(Batch, RgbImage)> {
-        let rgb = read(image)?;
-        let (images, image_sizes) = self.prepare(&rgb);
-        Ok((Batch { images, image_sizes, text: self.encode(caption)?.1 }, rgb))
+    /// One image, as the published program reads it, and its caption as a batch.
+    pub fn batch(&self, image: &Path, caption: &str) -> Result<Batch> {
+        let (images, image_sizes) = self.prepare(read(image)?);
+        Ok(Batch { images, image_sizes, text: self.encode(caption)?.1 })
     }
 
-    fn prepare(&self, image: &RgbImage) -> (mdetr_kernels::Tensor, Vec<[usize; 2]>) {
+    /// Takes the image, so that a large one is gone before the network runs.
+    fn prepare(&self, image: RgbImage) -> (mdetr_kernels::Tensor, Vec<[usize; 2]>) {
         let data = &self.config.data;
         let (w, h) = size_with_aspect_ratio(image.width(), image.height(), data.val_scale, Some(data.max_size));
-        let pixels = normalize(&resize(image, w, h));
-        Collator::images(&[(&pixels, [h as usize, w as usize])])
+        let pixels = normalize(&resize(&image, w, h));
+        self.collator.images(&[(&pixels, [h as usize, w as usize])])
     }
 
     fn encode(&self, caption: &str) -> Result<(Encoding, Text)> {
@@ -125,9 +125,9 @@ impl Query {
 /// What an image holds of a caption.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Of the original image, in pixels.
+    /// Of the upright image, in pixels.
     pub width: usize,
-    /// Of the original image, in pixels.
+    /// Of the upright image, in pixels.
     pub height: usize,
     /// The objects, best first; phrase by phrase when phrases were asked for.
     pub detections: Vec<Detection>,
@@ -168,7 +168,7 @@ impl<'t> Grounder<'t> {
         Grounder { session, tape, options, queries, texts: HashMap::new(), image: None }
     }
 
-    /// Finds what `caption` names in the image at `path`.
+    /// Finds what `caption` names in the image at `path`, turned upright: so are the boxes.
     ///
     /// With [`GroundOptions::chunk`], the parts of a long caption are grounded one by one. What they find is ranked, suppressed and
     /// cut off together; a span that a part's border cuts is looked for in both.
@@ -179,10 +179,11 @@ impl<'t> Grounder<'t> {
             self.texts.insert(caption.to_string(), self.parts(caption)?);
         }
         if self.image.as_ref().is_none_or(|(known, ..)| known != path) {
-            let rgb = read(path)?;
-            let (images, sizes) = self.session.prepare(&rgb);
+            let rgb = read_upright(path)?;
+            let size = [rgb.height() as usize, rgb.width() as usize];
+            let (images, sizes) = self.session.prepare(rgb);
             let features = network.encode_images(self.tape, &images, &sizes);
-            self.image = Some((path.to_path_buf(), [rgb.height() as usize, rgb.width() as usize], features));
+            self.image = Some((path.to_path_buf(), size, features));
         }
         let Some((_, size, image)) = &self.image else { unreachable!("it was just made") };
         let mut named = Vec::new();
@@ -223,9 +224,9 @@ impl<'t> Grounder<'t> {
 }
 
 impl Found {
-    /// The image at `path` with the boxes, a colour a phrase, and the caption below.
+    /// The image at `path`, upright, with the boxes, a colour a phrase, and the caption below.
     pub fn picture(&self, path: &Path, caption: &str) -> Result<RgbImage> {
-        let image = read(path).with_context(|| "drawing the boxes")?;
+        let image = read_upright(path).with_context(|| "drawing the boxes")?;
         let mut phrases: Vec<Span> = self.detections.iter().map(|d| d.span).collect();
         phrases.sort_unstable();
         phrases.dedup();

@@ -9,9 +9,12 @@ use mdetr_kernels::group_norm::GroupNorm as GroupNormOp;
 use super::Conv;
 use crate::init::{Builder, Init};
 
-/// Width, kernel, stride and padding of each layer. The first reads patches of 4 x 4 pixels, which makes all others cheap.
+/// Rows and columns of pixels that the first layer reads at once, which makes all others cheap.
+pub(super) const PATCH: usize = 4;
+
+/// Width, kernel, stride and padding of each layer.
 const LAYERS: [(usize, usize, usize, usize); 5] =
-    [(32, 4, 4, 0), (64, 3, 2, 1), (96, 3, 2, 1), (128, 3, 1, 1), (128, 3, 1, 1)];
+    [(32, PATCH, PATCH, 0), (64, 3, 2, 1), (96, 3, 2, 1), (128, 3, 1, 1), (128, 3, 1, 1)];
 
 /// Channels of the feature map.
 pub(super) const CHANNELS: usize = LAYERS[LAYERS.len() - 1].0;

@@ -43,6 +43,14 @@ impl Backbone {
         }
     }
 
+    /// Pixels that a side of an image must have for the backbone called `name`.
+    pub fn least_side_of(name: &str) -> usize {
+        match name {
+            "conv5" => conv5::PATCH,
+            _ => 1,
+        }
+    }
+
     /// images (B, H, W, 3) -> (B, H / stride, W / stride, C).
     pub fn forward<'t>(&self, images: &Var<'t>) -> Var<'t> {
         match self {

@@ -1,6 +1,6 @@
 //! The published augmentation of training images and preparation of evaluated ones (DETR, section A.4).
 
-use super::resize::resize;
+use super::resize::{resize, resize_part};
 use super::target::{Region, Target};
 use anyhow::{Result, ensure};
 use image::{RgbImage, imageops};
@@ -85,9 +85,8 @@ impl TransformConfig {
         if let Some(crop) = &self.crop
             && rng.random()
         {
-            sample = sample.resize_shorter(drawn(&crop.scales, rng), None);
-            let region = crop.region(&sample.target, self.cautious, rng);
-            sample = sample.crop(region);
+            let scale = drawn(&crop.scales, rng);
+            sample = sample.resize_and_crop(scale, |target| crop.region(target, self.cautious, rng));
         }
         sample.resize_shorter(drawn(&self.train_scales, rng), Some(self.max_size))
     }
@@ -126,12 +125,6 @@ fn drawn(choices: &[u32], rng: &mut ChaCha8Rng) -> u32 {
 }
 
 impl Sample {
-    /// Cuts to `region`, which must lie inside the image.
-    pub fn crop(self, Region { top, left, height, width }: Region) -> Self {
-        let image = imageops::crop_imm(&self.image, left, top, width, height).to_image();
-        Self { image, target: self.target.crop(Region { top, left, height, width }) }
-    }
-
     /// Mirrors left and right, in the image, the boxes and the caption.
     pub fn flip(mut self) -> Self {
         imageops::flip_horizontal_in_place(&mut self.image);
@@ -145,6 +138,14 @@ impl Sample {
         Self { image: resize(&self.image, width, height), target: self.target }
     }
 
+    /// Brings the shorter side to `shorter` pixels and cuts to a region of the resized target.
+    pub fn resize_and_crop(mut self, shorter: u32, region: impl FnOnce(&Target) -> Region) -> Self {
+        let (width, height) = size_with_aspect_ratio(self.image.width(), self.image.height(), shorter, None);
+        self.target.resize(width, height);
+        let region = region(&self.target);
+        Self { image: resize_part(&self.image, width, height, region), target: self.target.crop(region) }
+    }
+
     /// Resizes by [`size_with_aspect_ratio`].
     pub fn resize_shorter(self, shorter: u32, max_longer: Option<u32>) -> Self {
         let (width, height) = size_with_aspect_ratio(self.image.width(), self.image.height(), shorter, max_longer);
@@ -153,12 +154,17 @@ impl Sample {
 }
 
 /// (width, height) in pixels that bring the shorter side to `shorter`, or to less where the longer one would pass
-/// `max_longer`. Fractions are cut off, but a reduced shorter side is rounded half to even, as published.
+/// `max_longer`. Fractions are cut off, but a reduced shorter side is rounded half to even, as published; where that leaves
+/// nothing of it, and the published program fails, a pixel stays.
 pub fn size_with_aspect_ratio(width: u32, height: u32, shorter: u32, max_longer: Option<u32>) -> (u32, u32) {
     let (least, most) = (f64::from(width.min(height)), f64::from(width.max(height)));
     let shorter = match max_longer {
         Some(limit) if most / least * f64::from(shorter) > f64::from(limit) => {
-            ((f64::from(limit) * least / most).round_ties_even() as u32).max(1)
+            let shorter = (f64::from(limit) * least / most).round_ties_even() as u32;
+            if shorter == 0 {
+                return if width < height { (1, limit) } else { (limit, 1) };
+            }
+            shorter
         }
         _ => shorter,
     };

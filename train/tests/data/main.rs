@@ -3,6 +3,7 @@
 mod annotation_files;
 mod coco_evaluator;
 mod dataset;
+mod pictures;
 mod positive_map;
 mod preprocess;
 mod tokenizer;
@@ -33,6 +34,11 @@ struct Tensors(Vec<u8>);
 impl Tensors {
     fn open(name: &str) -> Self {
         Self(std::fs::read(golden(name)).unwrap())
+    }
+
+    fn names(&self) -> Vec<String> {
+        let file = safetensors::SafeTensors::deserialize(&self.0).unwrap();
+        file.names().into_iter().map(str::to_owned).collect()
     }
 
     fn shape_and_bytes(&self, name: &str) -> (Vec<usize>, Vec<u8>) {
