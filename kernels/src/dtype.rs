@@ -70,7 +70,9 @@ element!(bf16, BF16, |v: bf16| v.to_f64(), bf16::from_f64);
 element!(i32, I32, |v: i32| v as f64, |v: f64| v as i32);
 
 /// The real types that references are generic over: f32 and f64.
-pub trait Real: Element + num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default {
+pub trait Real:
+    Element + crate::gemm::Product + num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default
+{
     /// The distribution function of the standard normal distribution.
     fn normal_cdf(self) -> Self;
     /// tanh x by code that vectorizes where the type has it.

@@ -10,13 +10,13 @@
 
 use std::marker::PhantomData;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::correlate::{Epilogue, Extent, Product, Start};
 use super::pack::PANEL;
 use super::sizes::Sizes;
 use super::winograd_transforms::{Filters, Input, Output, POINTS};
+use crate::simd::dispatch;
 use crate::{DType, Device, Tensor};
 
 /// Rows and columns of y that a tile makes.
@@ -66,7 +66,7 @@ pub fn transformed(panels: &Tensor) -> Tensor {
         .as_mut_slice()
         .par_chunks_mut(POINTS * depth * PANEL)
         .zip(panels.par_chunks(9 * depth * PANEL))
-        .for_each(|(u, panel)| Arch::new().dispatch(Filters { u, panel }));
+        .for_each(|(u, panel)| dispatch(Filters { u, panel }));
     filters
 }
 
@@ -90,7 +90,7 @@ pub fn correlate(
         v.as_mut_slice().par_chunks_mut(TRANSFORMED * POINTS * input.c).enumerate().for_each(|(i, v)| {
             let first = tiles.start + i * TRANSFORMED;
             let tiles = first..tiles.end.min(first + TRANSFORMED);
-            Arch::new().dispatch(Input { v, x, extent: input, tiles, tiling });
+            dispatch(Input { v, x, extent: input, tiles, tiling });
         });
         let filters: &[f32] = filters.as_slice();
         filters.par_chunks(POINTS * input.c * PANEL).enumerate().for_each(|(panel, filters)| {
@@ -99,7 +99,7 @@ pub fn correlate(
             let mut m = Tensor::empty(&[tiles.len(), POINTS, width], DType::F32, Device::Cpu);
             products(m.as_mut_slice(), v.as_slice(), filters, width, input.c);
             let (y, m, tiles) = (&y, m.as_slice(), tiles.clone());
-            Arch::new().dispatch(Output { y, m, extent: out, first, width, tiles, tiling, epilogue });
+            dispatch(Output { y, m, extent: out, first, width, tiles, tiling, epilogue });
         });
     });
 }
@@ -110,7 +110,7 @@ fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
     for (point, panels) in filters.chunks_exact(c * PANEL).enumerate() {
         let places: Vec<(usize, usize)> =
             (0..tiles).map(|tile| tile * POINTS + point).map(|row| (row * c, row * width)).collect();
-        Arch::new().dispatch(Product {
+        dispatch(Product {
             y: m,
             channels: width,
             x: v,

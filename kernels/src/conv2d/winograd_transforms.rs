@@ -48,7 +48,7 @@ fn times<S: Simd>(simd: S, a: f32, x: S::f32s) -> S::f32s {
 /// a x + y.
 #[inline(always)]
 fn scaled<S: Simd>(simd: S, a: f32, x: S::f32s, y: S::f32s) -> S::f32s {
-    simd.mul_add_f32s(simd.splat_f32s(a), x, y)
+    simd.mul_add_e_f32s(simd.splat_f32s(a), x, y)
 }
 
 /// B^T d.
