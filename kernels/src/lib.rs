@@ -33,6 +33,8 @@ mod buffer;
 mod cublas_lt;
 mod cudnn;
 mod cudnn_plan;
+mod derived;
+mod gemm_bf16;
 mod masked;
 mod row_norm;
 mod staging;

@@ -1,10 +1,12 @@
 //! A contiguous, row-major array on a device.
 
+use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::buffer::{self, Buffer};
 use crate::cuda::DeviceBuffer;
+use crate::derived::Derived;
 use crate::device::Device;
 use crate::dtype::{DType, Element};
 use crate::rounding;
@@ -20,7 +22,12 @@ pub struct Tensor {
     device: Device,
 }
 
-enum Storage {
+struct Storage {
+    memory: Memory,
+    derived: Derived,
+}
+
+enum Memory {
     Host(Buffer),
     Device(DeviceBuffer),
 }
@@ -28,17 +35,17 @@ enum Storage {
 impl Storage {
     #[track_caller]
     fn host(&self) -> &Buffer {
-        match self {
-            Storage::Host(buffer) => buffer,
-            Storage::Device(_) => panic!("the tensor is on a GPU: its elements are not at hand"),
+        match &self.memory {
+            Memory::Host(buffer) => buffer,
+            Memory::Device(_) => panic!("the tensor is on a GPU: its elements are not at hand"),
         }
     }
 
     #[track_caller]
     fn host_mut(&mut self) -> &mut Buffer {
-        match self {
-            Storage::Host(buffer) => buffer,
-            Storage::Device(_) => panic!("the tensor is on a GPU: its elements are not at hand"),
+        match &mut self.memory {
+            Memory::Host(buffer) => buffer,
+            Memory::Device(_) => panic!("the tensor is on a GPU: its elements are not at hand"),
         }
     }
 }
@@ -53,16 +60,17 @@ impl Tensor {
     /// A tensor whose contents are arbitrary: for outputs that a kernel writes whole.
     pub fn empty(shape: &[usize], dtype: DType, device: Device) -> Self {
         let bytes = shape.iter().product::<usize>() * dtype.size();
-        let storage = match device {
-            Device::Cpu => Storage::Host(Buffer::new(bytes)),
+        let memory = match device {
+            Device::Cpu => Memory::Host(Buffer::new(bytes)),
             Device::Cuda(cuda) => {
                 let buffer = DeviceBuffer::new(cuda, bytes);
                 if buffer::is_poisoning() {
                     buffer.fill(0xFF, 0..bytes);
                 }
-                Storage::Device(buffer)
+                Memory::Device(buffer)
             }
         };
+        let storage = Storage { memory, derived: Derived::default() };
         Tensor { storage: Arc::new(storage), offset: 0, shape: shape.to_vec(), dtype, device }
     }
 
@@ -171,7 +179,19 @@ impl Tensor {
 
     #[track_caller]
     fn only_storage(&mut self) -> &mut Storage {
-        Arc::get_mut(&mut self.storage).expect("writing needs the only handle")
+        let storage = Arc::get_mut(&mut self.storage).expect("writing needs the only handle");
+        storage.derived.forget();
+        storage
+    }
+
+    /// What was made of the elements before and `fits`, or else what `make` makes of them now. It is kept with them until
+    /// somebody writes them.
+    pub(crate) fn derived<T: Any + Send + Sync>(
+        &self,
+        fits: impl Fn(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        self.storage.derived.get((self.offset, &self.shape), fits, make)
     }
 
     fn byte_range(&self) -> Range<usize> {
@@ -182,10 +202,10 @@ impl Tensor {
     /// Where its first element lies on its GPU, for reading; 0 after a failure there.
     #[track_caller]
     pub fn device_address(&self) -> u64 {
-        match &*self.storage {
-            Storage::Host(_) => panic!("a kernel cannot read {self:?}, which is on the host"),
-            Storage::Device(buffer) if buffer.address() == 0 => 0,
-            Storage::Device(buffer) => buffer.address() + self.byte_range().start as u64,
+        match &self.storage.memory {
+            Memory::Host(_) => panic!("a kernel cannot read {self:?}, which is on the host"),
+            Memory::Device(buffer) if buffer.address() == 0 => 0,
+            Memory::Device(buffer) => buffer.address() + self.byte_range().start as u64,
         }
     }
 
@@ -329,9 +349,9 @@ impl TensorMut<'_> {
     pub fn zero(&mut self) {
         let (size, start) = (self.dtype().size(), self.tensor.byte_range().start);
         let range = start + self.range.start * size..start + self.range.end * size;
-        match self.tensor.only_storage() {
-            Storage::Host(buffer) => buffer.bytes_mut()[range].fill(0),
-            Storage::Device(buffer) => buffer.fill(0, range),
+        match &mut self.tensor.only_storage().memory {
+            Memory::Host(buffer) => buffer.bytes_mut()[range].fill(0),
+            Memory::Device(buffer) => buffer.fill(0, range),
         }
     }
 }

@@ -1,8 +1,10 @@
-//! What a command computes with: levels of vector instructions.
+//! What a command computes with: levels of vector instructions, half types.
 
 use std::process::{Command, Output};
 
-use super::{WORKSPACE, lines};
+use serde_json::Value;
+
+use super::{WORKSPACE, lines, scene, success};
 
 fn at_level(level: &str, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mdetr"));
@@ -30,4 +32,23 @@ fn the_lowest_level_trains_as_the_best_does() {
     assert_eq!(read("lowest", "environment.jsonl")["simd"], lowest);
     let [loss, want] = ["lowest", "tiny"].map(|run| read(run, "log.txt")["train_loss"].as_f64().unwrap());
     assert!((loss - want).abs() < 1e-4 * want, "{loss} of {want}");
+}
+
+/// Scores and boxes in bfloat16 are those of f32 but for its rounding.
+#[test]
+fn ground_and_eval_in_bfloat16() {
+    let (image, caption) = scene();
+    let ground = |options: &[&str]| -> Vec<Value> {
+        let args = ["ground", "runs/tiny", "-i", &image, "-t", &caption, "--threshold", "0"];
+        serde_json::from_str(&success(&[&args[..], options].concat(), WORKSPACE.path())).unwrap()
+    };
+    let scores = |found: &[Value]| -> Vec<f64> { found.iter().map(|d| d["score"].as_f64().unwrap()).collect() };
+    let [exact, half] = [scores(&ground(&[])), scores(&ground(&["--bf16"]))];
+    let off = exact.iter().zip(&half).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(off > 0.0 && off < 0.05, "{exact:?}, {half:?}");
+    let recall = |options: &[&str]| {
+        let metrics = lines(&success(&[&["eval", "runs/tiny"], options].concat(), WORKSPACE.path())).remove(0);
+        metrics["upper_bound"].as_f64().unwrap()
+    };
+    assert!((recall(&[]) - recall(&["--bf16"])).abs() < 0.5);
 }

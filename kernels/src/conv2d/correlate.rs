@@ -50,9 +50,9 @@ pub enum Start<'a> {
 
 /// What happens to a sum.
 #[derive(Clone, Copy)]
-pub struct Epilogue<'a> {
+pub struct Epilogue<'a, T = f32> {
     pub start: Start<'a>,
-    pub residual: Option<&'a [f32]>,
+    pub residual: Option<&'a [T]>,
     pub relu: bool,
 }
 

@@ -16,7 +16,7 @@ use crate::{DType, Device, Tensor};
 
 /// The filter's taps as runs of contiguous pixels, and how many pixels a run spans: without dilation a row of the
 /// filter is one.
-fn taps(s: &Sizes) -> (Vec<(isize, isize)>, usize) {
+pub fn taps(s: &Sizes) -> (Vec<(isize, isize)>, usize) {
     let at = |k: usize| (k * s.dilation) as isize - s.padding as isize;
     match s.dilation {
         1 => ((0..s.kh).map(|kh| (at(kh), at(0))).collect(), s.kw),
@@ -38,11 +38,7 @@ pub fn forward(
 ) {
     let s = sizes.flattened();
     let panels = forward_panels(w, scale, &s);
-    let bias = bias.map(|b| {
-        let mut padded = b.to_vec();
-        padded.resize(s.o.next_multiple_of(PANEL), 0.0);
-        padded
-    });
+    let bias = bias.map(padded_bias);
     let epilogue = Epilogue {
         start: bias.as_deref().map_or(Start::Zero, Start::Bias),
         residual,
@@ -56,6 +52,13 @@ pub fn forward(
     let (taps, span) = taps(&s);
     let correlation = Correlation { phases: vec![Phase { taps, panels }], in_step: s.stride, out_step: 1, span };
     correlation.run(y, x, out, input, epilogue);
+}
+
+/// The bias of whole panels.
+pub fn padded_bias(bias: &[f32]) -> Vec<f32> {
+    let mut padded = bias.to_vec();
+    padded.resize(bias.len().next_multiple_of(PANEL), 0.0);
+    padded
 }
 
 /// dx, dw, dbias and the residual's gradient from dy; `y` is there behind a ReLU.

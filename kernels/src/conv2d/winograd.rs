@@ -16,6 +16,7 @@ use super::correlate::{Epilogue, Extent, Product, Start};
 use super::pack::PANEL;
 use super::sizes::Sizes;
 use super::winograd_transforms::{Filters, Input, Output, POINTS};
+use crate::dtype::Storage;
 use crate::simd::dispatch;
 use crate::{DType, Device, Tensor};
 
@@ -72,14 +73,14 @@ pub fn transformed(panels: &Tensor) -> Tensor {
 
 /// y (batch of `out`) from x (batch of `input`) with `padding` rows and columns of zeros around it, and filters
 /// `transformed`; channels in multiples of 16.
-pub fn correlate(
-    y: &mut [f32],
-    x: &[f32],
+pub fn correlate<T: Storage>(
+    y: &mut [T],
+    x: &[T],
     out: Extent,
     input: Extent,
     padding: isize,
     filters: &Tensor,
-    epilogue: Epilogue,
+    epilogue: Epilogue<T>,
 ) {
     let tiling = Tiling { rows: out.h.div_ceil(SIDE), columns: out.w.div_ceil(SIDE), padding };
     let tiles = y.len() / (out.h * out.w * out.c) * tiling.rows * tiling.columns;
@@ -124,17 +125,17 @@ fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
 }
 
 /// An image that several tasks write, each its own tiles and channels.
-pub struct Pixels<'a> {
-    first: *mut f32,
+pub struct Pixels<'a, T> {
+    first: *mut T,
     len: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
+    borrowed: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: `slice` asks its callers for distinct elements.
-unsafe impl Sync for Pixels<'_> {}
+unsafe impl<T: Storage> Sync for Pixels<'_, T> {}
 
-impl<'a> Pixels<'a> {
-    fn new(y: &'a mut [f32]) -> Self {
+impl<'a, T> Pixels<'a, T> {
+    fn new(y: &'a mut [T]) -> Self {
         Pixels { first: y.as_mut_ptr(), len: y.len(), borrowed: PhantomData }
     }
 
@@ -145,7 +146,7 @@ impl<'a> Pixels<'a> {
     /// Nobody else holds any of them meanwhile.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "callers take distinct elements")]
-    pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [f32] {
+    pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start + len <= self.len);
         // SAFETY: in bounds by the assertion; borrowed for writing by `new`, and nobody else holds these elements.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(start), len) }

@@ -1,0 +1,43 @@
+//! What is made of a tensor's elements and kept with them: filters in the order in which products read them. Elements do
+//! not change while several handles share them, and whoever writes them has the only handle: it forgets what was made.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex};
+
+#[derive(Default)]
+pub(crate) struct Derived(Mutex<Vec<Entry>>);
+
+struct Entry {
+    /// The first element, and the shape from there on.
+    of: (usize, Vec<usize>),
+    value: Arc<dyn Any + Send + Sync>,
+}
+
+impl Derived {
+    /// What was made of the elements from `first` on in that shape and `fits`, or else what `make` makes now, in the place of others of its type.
+    pub(crate) fn get<T: Any + Send + Sync>(
+        &self,
+        (first, shape): (usize, &[usize]),
+        fits: impl Fn(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        let known = |entry: &Entry| entry.of.0 == first && entry.of.1 == shape && entry.value.is::<T>();
+        let entries = self.0.lock().expect("no panic while it is locked");
+        let found = entries.iter().find(|entry| known(entry)).map(|entry| entry.value.clone());
+        drop(entries);
+        if let Some(Ok(value)) = found.map(Arc::downcast::<T>)
+            && fits(&value)
+        {
+            return value;
+        }
+        let value = Arc::new(make());
+        let mut entries = self.0.lock().expect("no panic while it is locked");
+        entries.retain(|entry| !known(entry));
+        entries.push(Entry { of: (first, shape.to_vec()), value: value.clone() });
+        value
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.0.get_mut().expect("no panic while it is locked").clear();
+    }
+}
