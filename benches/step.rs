@@ -2,6 +2,7 @@
 //! runs the same shapes. Prints a JSON object on stdout; tables by op on stderr.
 //!
 //!     cargo bench --bench step -- inference
+//!     cargo bench --bench step -- inference --precision bf16
 //!     cargo bench --bench step -- step --profile
 //!     cargo bench --bench step -- --device cuda --precision bf16
 //!
@@ -21,7 +22,7 @@ use mdetr_kernels::case::{Input, Values};
 use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::cuda_memory::Alloc;
 use mdetr_kernels::tensor::host_memory;
-use mdetr_kernels::{DType, Device, Precision, Tensor};
+use mdetr_kernels::{DType, Device, Precision, Tensor, simd};
 use mdetr_model::batch::Text;
 use mdetr_model::criterion::Criterion;
 use mdetr_model::mdetr::TOKEN_COLUMNS;
@@ -58,7 +59,7 @@ struct Args {
     /// Where the step computes: cpu, cuda, or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// What the step computes in: fp32, tf32, fp16 or bf16.
+    /// What it computes in: fp32, tf32, fp16 or bf16.
     #[arg(long, default_value = "fp32", value_parser = precision)]
     precision: Precision,
     /// Images of a step [default: 2; on a GPU 8].
@@ -114,12 +115,16 @@ fn precision(name: &str) -> Result<Precision> {
     })
 }
 
+fn name_of(precision: Precision) -> String {
+    format!("{precision:?}").to_lowercase()
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
     let device = mdetr_train::device::open(&args.device, Alloc::Arena)?;
     ensure!(device == Device::Cpu || args.what != Some(What::Inference), "inference is timed on the CPU only");
     if device == Device::Cpu && args.what != Some(What::Step) {
-        inference(given(args.repeats, 7), args.profile);
+        inference(args.precision, given(args.repeats, 7), args.profile);
     }
     if args.what != Some(What::Inference) {
         training_step(&args, device)?;
@@ -178,12 +183,13 @@ fn targets(shape: Shape) -> Targets {
     }
 }
 
-fn inference(repeats: usize, profiling: bool) {
-    let model = model(&ModelConfig::default()).expect("the published configuration");
+fn inference(precision: Precision, repeats: usize, profiling: bool) {
+    let mut model = model(&ModelConfig::default()).expect("the published configuration");
+    model.parameters.set_precision(precision);
     let batch = batch(INFERENCE, model.config.text().vocab_size);
     let mut profile = Profile::default();
     let mut run = || {
-        let tape = Tape::inference(&model.parameters, Device::Cpu, Precision::F32);
+        let tape = Tape::inference(&model.parameters, Device::Cpu, precision);
         let tape = if profiling { tape.with_profile() } else { tape };
         let outputs = model.forward(&tape, &batch);
         assert!(outputs.last_boxes().as_slice::<f32>().iter().all(|v| v.is_finite()));
@@ -198,11 +204,11 @@ fn inference(repeats: usize, profiling: bool) {
         start.elapsed().as_secs_f64() * 1e3
     });
     let times: Vec<f64> = times.collect();
-    let what = "inference resnet101 800x1066 batch 1 f32";
+    let what = format!("inference resnet101 800x1066 batch 1 {}", name_of(precision));
     if profiling {
         eprintln!("{what}, sums over {} runs:\n{}", times.len() + 1, profile.table());
     }
-    println!("{}", report(what, &times, Device::Cpu));
+    println!("{}", report(&what, &times, Device::Cpu));
 }
 
 impl Args {
@@ -252,7 +258,7 @@ fn training_step(args: &Args, device: Device) -> Result<()> {
         Trainer { model: &mut model, optimizer, precision, seed: 0, draws: 0, accumulate: 1, profile: None };
 
     let (times, reports) = measure(&mut trainer, &criterion, &batch, untimed, repeats)?;
-    let dtype = format!("{precision:?}").to_lowercase();
+    let dtype = name_of(precision);
     let Shape { images, height, width, tokens } = shape;
     let what = format!("step {} {height}x{width} batch {images} {dtype}", config.backbone);
     let mut report = report(&what, &times, device);
@@ -318,6 +324,7 @@ fn report(what: &str, times: &[f64], device: Device) -> Value {
     match device {
         Device::Cpu => {
             let (_, peak) = host_memory();
+            report["simd"] = simd::level().name().into();
             report["threads"] = std::env::var("RAYON_NUM_THREADS").unwrap_or_else(|_| "all".into()).into();
             report["peak_tensor_mb"] = (peak as f64 / 1e6).into();
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use mdetr_kernels::Precision;
 use mdetr_model::ModelConfig;
 use mdetr_train::config::RunConfig;
 use mdetr_train::evaluate::{Captions, EvalOptions, Metrics};
@@ -12,11 +13,12 @@ use mdetr_train::settings::Settings;
 use crate::device::Memory;
 
 /// What a run's configuration says of where and how it was trained, and not of what is evaluated.
-const OF_TRAINING_ALONE: [&str; 6] = ["device", "eval", "load", "resume", "start_epoch", "emoji"];
+const OF_TRAINING_ALONE: [&str; 7] = ["device", "eval", "load", "resume", "start_epoch", "emoji", "precision"];
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   mdetr eval runs/emoji                                    the run's own validation files
+  mdetr eval runs/emoji --bf16                             in bfloat16
   mdetr eval runs/emoji --shuffle-captions                 other images' captions: is the text read at all?
   mdetr eval runs/emoji --val-ann my.json --img-path images
 
@@ -72,8 +74,11 @@ pub fn run(args: Args) -> Result<()> {
         workers: config.training.num_workers,
         captions: if args.shuffle_captions { Captions::Shuffled } else { Captions::Own },
         max_images: args.max_images,
+        precision: config.training.precision,
     };
     let metrics = args.memory.run_on(&config.training.device, |device| {
+        model.parameters.set_precision(options.precision);
+        device.cuda().into_iter().for_each(|cuda| cuda.allow_tf32(options.precision == Precision::TF32));
         model.parameters.to_device(device);
         let metrics = evaluate_all(&config, &model, &options);
         drop(model);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use mdetr_kernels::Device;
+use mdetr_kernels::{Device, Precision};
 use mdetr_train::data::Span;
 use mdetr_train::grounding::{Detection, GroundOptions};
 use mdetr_train::session::{Found, Grounder, Query, Session};
@@ -59,6 +59,9 @@ pub struct Args {
     /// Draw the boxes into pictures in this folder.
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
+    /// Activations and matrices in bfloat16.
+    #[arg(long)]
+    bf16: bool,
     #[command(flatten)]
     weights: crate::weights::Args,
     #[command(flatten)]
@@ -80,7 +83,8 @@ pub fn run(args: Args) -> Result<()> {
 
 fn ground(args: &Args, device: Device) -> Result<()> {
     let pairs = pairs(args)?;
-    let mut session = Session::open(&args.checkpoint, args.weights.which, None)?;
+    let precision = if args.bf16 { Precision::BF16 } else { Precision::F32 };
+    let mut session = Session::open(&args.checkpoint, args.weights.which, None)?.with_precision(precision);
     session.model.parameters.to_device(device);
     let options = GroundOptions {
         threshold: args.threshold,

@@ -54,6 +54,10 @@ enum Command {
 }
 
 fn main() -> std::process::ExitCode {
+    if let Err(e) = mdetr_kernels::simd::checked_level() {
+        eprintln!("error: {e}");
+        return std::process::ExitCode::from(2);
+    }
     let arguments = match arguments::understood(std::env::args_os(), &Cli::command()) {
         Ok(arguments) => arguments,
         Err(message) => {

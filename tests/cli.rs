@@ -1,5 +1,7 @@
 //! The program as its users run it: data, training, evaluation, grounding, dumps, and bad input.
 
+#[path = "cli/arithmetic.rs"]
+mod arithmetic;
 #[path = "cli/pictures.rs"]
 mod pictures;
 #[path = "cli/wild.rs"]

@@ -1,47 +1,46 @@
-//! What is computed of a tensor once and kept as long as its elements stay as they are.
+//! What is made of a tensor's elements and kept with them: filters in the order in which products read them. Elements do
+//! not change while several handles share them, and whoever writes them has the only handle: it forgets what was made.
 
 use std::any::Any;
-use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use crate::Tensor;
-
-/// Tensors that were made of a storage's elements.
 #[derive(Default)]
 pub(crate) struct Derived(Mutex<Vec<Entry>>);
 
 struct Entry {
-    /// The bytes that it was made of.
-    of: Range<usize>,
-    key: Box<dyn Any + Send + Sync>,
-    tensor: Tensor,
+    /// The first element, and the shape from there on.
+    of: (usize, Vec<usize>),
+    value: Arc<dyn Any + Send + Sync>,
 }
 
 impl Derived {
-    /// What is kept under the key, or else `make()`, which is kept from now on.
-    pub fn get<K: PartialEq + Send + Sync + 'static>(
+    /// What was made of the elements from `first` on in that shape and `fits`, or else what `make` makes now, in the place of
+    /// others of its type.
+    pub(crate) fn get<T: Any + Send + Sync>(
         &self,
-        of: Range<usize>,
-        key: K,
-        make: impl FnOnce() -> Tensor,
-    ) -> Tensor {
-        let is_wanted = |entry: &&Entry| entry.of == of && entry.key.downcast_ref() == Some(&key);
-        let known = self.entries().iter().find(is_wanted).map(|entry| entry.tensor.clone());
-        // Nothing is locked meanwhile: a thread that waits for parts of `make` may take up work that asks here too.
-        known.unwrap_or_else(|| {
-            let tensor = make();
-            self.entries().push(Entry { of, key: Box::new(key), tensor: tensor.clone() });
-            tensor
-        })
+        (first, shape): (usize, &[usize]),
+        fits: impl Fn(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        let known = |entry: &Entry| entry.of.0 == first && entry.of.1 == shape && entry.value.is::<T>();
+        let entries = self.0.lock().expect("no panic while it is locked");
+        let found = entries.iter().find(|entry| known(entry)).map(|entry| entry.value.clone());
+        // Nothing is locked from here: a thread that waits for parts of `make` may take up work that asks here too.
+        drop(entries);
+        if let Some(Ok(value)) = found.map(Arc::downcast::<T>)
+            && fits(&value)
+        {
+            return value;
+        }
+        let value = Arc::new(make());
+        let mut entries = self.0.lock().expect("no panic while it is locked");
+        entries.retain(|entry| !known(entry));
+        entries.push(Entry { of: (first, shape.to_vec()), value: value.clone() });
+        value
     }
 
-    /// Forgets everything: the elements change.
-    pub fn clear(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.0.get_mut().expect("no panic while it is locked").clear();
-    }
-
-    fn entries(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
-        self.0.lock().expect("no panic while it is locked")
     }
 }
 
@@ -49,24 +48,26 @@ impl Derived {
 mod tests {
     use crate::{Device, Tensor};
 
+    /// The elements times a factor.
+    struct Scaled(f64, Vec<f64>);
+
     #[test]
     fn is_kept_until_the_elements_change() {
         let mut t = Tensor::from_slice(&[1.0f32, 2.0], &[2], Device::Cpu);
         let mut made = 0;
-        let mut double = |t: &Tensor, factor: f32| {
+        let mut scaled = |t: &Tensor, factor: f64| {
             let make = || {
                 made += 1;
-                let values: Vec<f32> = t.as_slice::<f32>().iter().map(|v| factor * v).collect();
-                Tensor::from_slice(&values, t.shape(), Device::Cpu)
+                Scaled(factor, t.to_f64_vec().iter().map(|v| factor * v).collect())
             };
-            let derived = t.derived(factor.to_bits(), make).to_f64_vec();
-            (derived, made)
+            let scaled = t.derived(|known: &Scaled| known.0 == factor, make);
+            (scaled.1.clone(), made)
         };
-        assert_eq!(double(&t, 2.0), (vec![2.0, 4.0], 1));
-        assert_eq!(double(&t.clone(), 2.0), (vec![2.0, 4.0], 1));
-        assert_eq!(double(&t, 3.0), (vec![3.0, 6.0], 2), "another key");
-        assert_eq!(double(&t.slice(1..2), 2.0), (vec![4.0], 3), "other elements");
+        assert_eq!(scaled(&t, 2.0), (vec![2.0, 4.0], 1));
+        assert_eq!(scaled(&t.clone(), 2.0), (vec![2.0, 4.0], 1));
+        assert_eq!(scaled(&t, 3.0), (vec![3.0, 6.0], 2), "another one fits");
+        assert_eq!(scaled(&t.slice(1..2), 3.0), (vec![6.0], 3), "other elements");
         t.as_mut_slice::<f32>()[0] = 5.0;
-        assert_eq!(double(&t, 2.0), (vec![10.0, 4.0], 4));
+        assert_eq!(scaled(&t, 3.0), (vec![15.0, 6.0], 4));
     }
 }

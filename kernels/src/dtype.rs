@@ -69,8 +69,43 @@ element!(f16, F16, |v: f16| v.to_f64(), f16::from_f64);
 element!(bf16, BF16, |v: bf16| v.to_f64(), bf16::from_f64);
 element!(i32, I32, |v: i32| v as f64, |v: f64| v as i32);
 
+/// What versions that compute in vectors of f32 read and write. Both conversions vectorize.
+pub trait Storage: Element {
+    /// The value, exactly.
+    fn widen(self) -> f32;
+    /// The nearest value; of two, the even one.
+    fn narrow(x: f32) -> Self;
+}
+
+impl Storage for f32 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+    #[inline(always)]
+    fn narrow(x: f32) -> Self {
+        x
+    }
+}
+
+impl Storage for bf16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+    #[inline(always)]
+    fn narrow(x: f32) -> Self {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+        let quiet = bits >> 16 | 0x40; // a NaN whose mantissa is in the lower half stays one
+        bf16::from_bits(if x.is_nan() { quiet } else { rounded } as u16)
+    }
+}
+
 /// The real types that references are generic over: f32 and f64.
-pub trait Real: Element + num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default {
+pub trait Real:
+    Element + crate::gemm::Product + num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default
+{
     /// The distribution function of the standard normal distribution.
     fn normal_cdf(self) -> Self;
     /// tanh x by code that vectorizes where the type has it.
@@ -123,4 +158,21 @@ macro_rules! dispatch_real {
             other => panic!("{}: dtype {:?} has no CPU implementation", $op, other),
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_rounds_to_the_nearest() {
+        let around = |x: u32| [x.wrapping_sub(1), x, x.wrapping_add(1)];
+        let halves = (0..=u16::MAX).flat_map(|high| [0, 0x8000].map(|low| u32::from(high) << 16 | low));
+        for bits in halves.flat_map(around) {
+            let x = f32::from_bits(bits);
+            let (got, want) = (<bf16 as Storage>::narrow(x), bf16::from_f32(x));
+            assert_eq!(got.to_bits(), want.to_bits(), "{x:e}");
+            assert_eq!(got.widen().to_bits(), got.to_f32().to_bits(), "{x:e}");
+        }
+    }
 }

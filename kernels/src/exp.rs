@@ -1,8 +1,9 @@
 //! Exponentials of f32 that vectorize, and what is made of them: the C library's cost a call an element.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use crate::Real;
+use crate::simd::dispatch;
 
 /// e^x for x <= 88, within 2 units in the last place and without a branch; 0 below -87, near the smallest normal number.
 ///
@@ -49,12 +50,12 @@ pub fn tanh(x: f32) -> f32 {
 
 /// log of the sum of e^x over a row; -infinity for an empty one.
 pub fn logsumexp<T: Real>(row: &[T]) -> T {
-    Arch::new().dispatch(LogSumExp(row))
+    dispatch(LogSumExp(row))
 }
 
 /// out += scale e^(x - shift).
 pub fn add_exp<T: Real>(out: &mut [T], scale: T, x: &[T], shift: T) {
-    Arch::new().dispatch(AddExp { out, scale, x, shift });
+    dispatch(AddExp { out, scale, x, shift });
 }
 
 // Structs rather than closures: only a method can be told to be inlined into the code of every vector width.

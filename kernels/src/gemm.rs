@@ -1,9 +1,15 @@
-//! General matrix products on the CPU, by the `gemm` crate (AVX-512 where present).
+//! General matrix products on the CPU, by the kernels of the `gemm` crate for the level at hand.
 
-use gemm::Parallelism;
+use gemm_common::Parallelism;
+use gemm_common::gemm::{Conj, gemm_basic_generic};
+use gemm_common::microkernel::{HMicroKernelFn, MicroKernelFn};
+use gemm_common::simd::{MixedSimd, Scalar};
+#[cfg(target_arch = "x86_64")]
+use gemm_common::simd::{V3, V4};
 use rayon::prelude::*;
 
 use crate::dtype::Real;
+use crate::simd::{self, Level};
 
 /// A read-only matrix: element (i, j) is `data[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy)]
@@ -48,39 +54,116 @@ pub fn gemm<T: Real>(c: &mut [T], c_stride: usize, accumulate: bool, alpha: T, a
     }
     assert!(c.len() >= (m - 1) * c_stride + n, "gemm: output of {} for {m} x {n} by {c_stride}", c.len());
     // SAFETY: the assertion keeps every (row, column) of `c` in bounds; it is borrowed for writing, so nothing aliases it.
-    unsafe { product(c.as_mut_ptr(), c_stride, accumulate, alpha, a, b) }
+    unsafe { T::product(c.as_mut_ptr(), c_stride, accumulate, alpha, a, b) }
 }
 
-/// [`gemm`] behind a pointer.
+/// Types that have kernels.
+pub trait Product: Sized {
+    /// [`gemm`] behind a pointer.
+    ///
+    /// # Safety
+    ///
+    /// Elements `c[i * c_stride + j]`, i < a.rows, j < b.columns, are valid, and nobody else reads or writes them
+    /// meanwhile.
+    unsafe fn product(c: *mut Self, c_stride: usize, accumulate: bool, alpha: Self, a: Matrix<Self>, b: Matrix<Self>);
+}
+
+/// [`Product`] by a library's kernels for the level at hand: its own entry point takes the best that the machine has.
+macro_rules! product {
+    ($type:ident, $library:ident) => {
+        impl Product for $type {
+            #[track_caller]
+            unsafe fn product(
+                c: *mut Self,
+                c_stride: usize,
+                accumulate: bool,
+                alpha: Self,
+                a: Matrix<Self>,
+                b: Matrix<Self>,
+            ) {
+                macro_rules! by {
+                    ($kernels:ident, $simd:ident, $lanes:expr) => {{
+                        use $library::microkernel::$kernels::$type::{H_UKR, MR_DIV_N, UKR};
+                        // SAFETY: as for this function.
+                        unsafe {
+                            multiply::<$simd, _, { $lanes }, { MR_DIV_N * $lanes }, _, _, _, _>(
+                                c, c_stride, accumulate, alpha, a, b, &UKR, &H_UKR,
+                            )
+                        }
+                    }};
+                }
+                #[cfg(target_arch = "x86_64")]
+                match simd::level() {
+                    Level::Baseline => by!(scalar, Scalar, 1),
+                    Level::Avx2 => by!(fma, V3, 32 / size_of::<$type>()),
+                    Level::Avx512 | Level::Avx512Bf16 => by!(avx512f, V4, 64 / size_of::<$type>()),
+                }
+                #[cfg(target_arch = "aarch64")]
+                by!(neon, Scalar, 16 / size_of::<$type>());
+                #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+                by!(scalar, Scalar, 1);
+            }
+        }
+    };
+}
+
+product!(f32, gemm_f32);
+product!(f64, gemm_f64);
+
+/// [`Product::product`] by given kernels.
 ///
 /// # Safety
 ///
-/// Elements `c[i * c_stride + j]`, i < a.rows, j < b.columns, are valid, and nobody else reads or writes them meanwhile.
+/// As there.
 #[track_caller]
-unsafe fn product<T: Real>(c: *mut T, c_stride: usize, accumulate: bool, alpha: T, a: Matrix<T>, b: Matrix<T>) {
+#[expect(clippy::too_many_arguments, reason = "a product's operands, and its kernels")]
+unsafe fn multiply<
+    S: MixedSimd<T, T, T, T>,
+    T: Real + Conj,
+    const LANES: usize,
+    const MR: usize,
+    const NR: usize,
+    const VECTORS: usize,
+    const H_M: usize,
+    const H_N: usize,
+>(
+    c: *mut T,
+    c_stride: usize,
+    accumulate: bool,
+    alpha: T,
+    a: Matrix<T>,
+    b: Matrix<T>,
+    kernels: &[[MicroKernelFn<T>; NR]; VECTORS],
+    horizontal_kernels: &[[HMicroKernelFn<T>; H_N]; H_M],
+) {
     assert_eq!(a.columns, b.rows, "gemm: inner sizes");
     let stride = |s: usize| isize::try_from(s).expect("strides fit isize");
-    let beta = if accumulate { T::one() } else { T::zero() };
+    // The kernels write columns that lie without gaps: c^T = b^T a^T.
     // SAFETY: the constructors keep every (row, column) of `a` and `b` in bounds, the caller those of `c`.
     unsafe {
-        gemm::gemm(
-            a.rows,
+        gemm_basic_generic::<S, T, LANES, MR, NR, VECTORS, H_M, H_N>(
+            S::try_new().expect("the machine has its level"),
             b.columns,
+            a.rows,
             a.columns,
             c,
-            1,
             stride(c_stride),
+            1,
             accumulate,
-            a.data.as_ptr(),
-            stride(a.column_stride),
-            stride(a.row_stride),
             b.data.as_ptr(),
-            stride(b.column_stride),
             stride(b.row_stride),
-            beta,
+            stride(b.column_stride),
+            a.data.as_ptr(),
+            stride(a.row_stride),
+            stride(a.column_stride),
+            T::one(),
             alpha,
             false,
             false,
+            false,
+            |x, y, z| x * y + z,
+            kernels,
+            horizontal_kernels,
             false,
             Parallelism::None,
         );
@@ -131,7 +214,7 @@ fn gemm_columns<T: Real>(c: &mut [T], accumulate: bool, alpha: T, a: Matrix<T>, 
         let data = &b.data[(first * b.column_stride).min(b.data.len())..];
         let b = Matrix { data, columns: TASK_COLUMNS.min(n - first), ..b };
         // SAFETY: `c` holds a.rows * n elements, borrowed for writing while the tasks run, and tasks own distinct columns.
-        unsafe { product(c.at(first), n, accumulate, alpha, a, b) }
+        unsafe { T::product(c.at(first), n, accumulate, alpha, a, b) }
     });
 }
 
@@ -166,4 +249,32 @@ pub fn transpose<T: Real>(out: &mut [T], x: &[T], c: usize, epilogue: impl Fn(&m
         }
         epilogue(out);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_run_at_the_level() {
+        // (1 + e)^2 - (1 + 2e) is e^2 if multiplication and addition are fused, and else 0.
+        let e = f32::EPSILON;
+        let (rows, columns, depth) = (64, 64, 8);
+        let a: Vec<f32> = (0..rows).flat_map(|_| [1.0, 1.0 + e, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]).collect();
+        let mut b = vec![0.0; depth * columns];
+        b[..columns].fill(-1.0 - 2.0 * e);
+        b[columns..2 * columns].fill(1.0 + e);
+        let mut c = vec![f32::NAN; rows * columns];
+        gemm(
+            &mut c,
+            columns,
+            false,
+            1.0,
+            Matrix::new(&a, rows, depth, depth),
+            Matrix::new(&b, depth, columns, columns),
+        );
+        let is_fused = cfg!(target_arch = "aarch64") || simd::level() >= Level::Avx2;
+        let want = if is_fused { e * e } else { 0.0 };
+        assert!(c.iter().all(|&c| c == want), "{} instead of {want}", c[0]);
+    }
 }

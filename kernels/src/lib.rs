@@ -34,6 +34,7 @@ mod cublas_lt;
 mod cudnn;
 mod cudnn_plan;
 mod derived;
+mod gemm_bf16;
 mod masked;
 mod row_norm;
 mod staging;

@@ -69,9 +69,9 @@ macro_rules! entries {
 
 for_each_op!(entries);
 
-/// Ops that read and write half types on the CPU by code of their own: `cast` is about nothing else, and `conv2d` rounds the
-/// product of weight and scale. [`crate::rounding`] does it for all others.
-pub const ROUND_THEMSELVES: &[&str] = &["cast", "conv2d"];
+/// Ops that read and write half types on the CPU by code of their own: `cast` is about nothing else, `conv2d` rounds the
+/// product of weight and scale, and both it and `linear` have products of bf16. [`crate::rounding`] does it for all others.
+pub const ROUND_THEMSELVES: &[&str] = &["cast", "conv2d", "linear"];
 
 /// Ops without a gradient, plain functions that no tape records: `assignment` chooses indices, which are piecewise
 /// constant; `optimizer_step` changes parameters; `position_sine` depends on sizes alone.

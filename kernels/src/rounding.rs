@@ -5,9 +5,10 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use crate::dtype::Storage;
 use crate::op::{Cx, GradSlot, Op, Outputs, Saved};
 use crate::registry::ROUND_THEMSELVES;
-use crate::simd::BLOCK;
+use crate::simd::{BLOCK, vectorized};
 use crate::{DType, Device, Element, Tensor};
 
 /// An op's forward. On the CPU, where kernels compute in f32, half inputs are widened, and float outputs are rounded to the
@@ -21,9 +22,7 @@ pub fn forward(op: &dyn Op, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
 /// An op's backward. On the CPU half gradients are widened, and gradients of half inputs are rounded once, after an addition
 /// in f32 to what their slot holds.
 pub fn backward(op: &dyn Op, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
-    let half_out = grad_outs.iter().flatten().any(|grad| is_half(grad.dtype()));
-    let rounds = (half_out || grads.iter().any(|slot| half_shape(slot).is_some())) && is_emulated(op, cx);
-    if rounds {
+    if any_is_half(grad_outs, grads) && is_emulated(op, cx) {
         backward_in_f32(op, cx, saved, grad_outs, grads);
     } else {
         op.backward(cx, saved, grad_outs, grads);
@@ -32,6 +31,12 @@ pub fn backward(op: &dyn Op, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Ten
 
 fn is_emulated(op: &dyn Op, cx: &Cx) -> bool {
     matches!(cx.device, Device::Cpu) && !ROUND_THEMSELVES.contains(&op.name())
+}
+
+/// Whether a gradient that is given or wanted is of a half type.
+pub(crate) fn any_is_half(grad_outs: &[Option<&Tensor>], grads: &[GradSlot]) -> bool {
+    let given = grad_outs.iter().flatten().any(|grad| is_half(grad.dtype()));
+    given || grads.iter().any(|slot| half_shape(slot).is_some())
 }
 
 pub(crate) fn is_half(dtype: DType) -> bool {
@@ -111,9 +116,9 @@ macro_rules! with_element {
 pub(crate) fn convert(out: &mut Tensor, x: &Tensor) {
     match (x.dtype(), out.dtype()) {
         (DType::F32, DType::F16) => blocks(out.as_mut_slice::<f16>(), x.as_slice(), narrow),
-        (DType::F32, DType::BF16) => blocks(out.as_mut_slice::<bf16>(), x.as_slice(), narrow),
+        (DType::F32, DType::BF16) => blocks(out.as_mut_slice::<bf16>(), x.as_slice(), narrow_bf16),
         (DType::F16, DType::F32) => blocks(out.as_mut_slice(), x.as_slice::<f16>(), widen),
-        (DType::BF16, DType::F32) => blocks(out.as_mut_slice(), x.as_slice::<bf16>(), widen),
+        (DType::BF16, DType::F32) => blocks(out.as_mut_slice(), x.as_slice::<bf16>(), widen_bf16),
         (from, to) => with_element!(from, A => with_element!(to, B => {
             blocks(out.as_mut_slice::<B>(), x.as_slice::<A>(), |out, x| {
                 out.iter_mut().zip(x).for_each(|(out, x)| *out = B::from_f64(x.to_f64()));
@@ -172,6 +177,21 @@ where
     [T]: HalfFloatSliceExt,
 {
     x.convert_to_f32_slice(out);
+}
+
+/// bf16 by our own loops: those of `half` are not compiled for vectors.
+fn narrow_bf16(out: &mut [bf16], x: &[f32]) {
+    vectorized(
+        #[inline(always)]
+        || out.iter_mut().zip(x).for_each(|(out, x)| *out = Storage::narrow(*x)),
+    );
+}
+
+fn widen_bf16(out: &mut [f32], x: &[bf16]) {
+    vectorized(
+        #[inline(always)]
+        || out.iter_mut().zip(x).for_each(|(out, x)| *out = x.widen()),
+    );
 }
 
 /// Blocks of both slices over threads.

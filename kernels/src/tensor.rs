@@ -1,5 +1,6 @@
 //! A contiguous, row-major array on a device.
 
+use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -179,8 +180,18 @@ impl Tensor {
     #[track_caller]
     fn only_storage(&mut self) -> &mut Storage {
         let storage = Arc::get_mut(&mut self.storage).expect("writing needs the only handle");
-        storage.derived.clear();
+        storage.derived.forget();
         storage
+    }
+
+    /// What was made of the elements before and `fits`, or else what `make` makes of them now. It is kept with them until
+    /// somebody writes them.
+    pub(crate) fn derived<T: Any + Send + Sync>(
+        &self,
+        fits: impl Fn(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        self.storage.derived.get((self.offset, &self.shape), fits, make)
     }
 
     fn byte_range(&self) -> Range<usize> {
@@ -241,12 +252,6 @@ impl Tensor {
             _ => return self.to_device(Device::Cpu).to_device(device),
         }
         copy
-    }
-
-    /// `make()`, which depends on the elements and the key alone; kept for whoever asks again, until somebody writes to the
-    /// storage or it is freed. For weights in the order in which a product reads them.
-    pub fn derived<K: PartialEq + Send + Sync + 'static>(&self, key: K, make: impl FnOnce() -> Tensor) -> Tensor {
-        self.storage.derived.get(self.byte_range(), key, make)
     }
 
     /// A window for writing over the whole tensor.

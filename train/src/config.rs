@@ -87,7 +87,7 @@ pub struct TrainingConfig {
     pub weight_decay: f64,
     /// Largest norm of all gradients together; 0 does not clip.
     pub clip_max_norm: f64,
-    /// What a step computes in: `fp32`, `tf32`, `fp16` or `bf16`. Evaluation is always `fp32`.
+    /// What a step computes in: `fp32`, `tf32`, `fp16` or `bf16`. Evaluation while training is always `fp32`.
     #[serde(with = "PrecisionName")]
     pub precision: Precision,
     /// Keeps a moving average of the weights, which evaluation then uses.

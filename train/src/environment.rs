@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use mdetr_kernels::Device;
+use mdetr_kernels::{Device, simd};
 use serde::{Deserialize, Serialize};
 
 /// The file in a run's folder.
@@ -26,6 +26,9 @@ pub struct Environment {
     pub platform: String,
     /// The processor's name for itself.
     pub processor: String,
+    /// Which of its vector instructions are used; empty where none was written down.
+    #[serde(default)]
+    pub simd: String,
     /// Threads that the program may use at once.
     pub threads: usize,
     /// Where it computes: `cpu`, or the name of the GPU.
@@ -43,6 +46,7 @@ impl Environment {
             folder: std::env::current_dir().map(|dir| lossy(dir.into_os_string())).unwrap_or_default(),
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             processor: processor().unwrap_or_else(|| "unknown".into()),
+            simd: simd::level().name().into(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             device: device.cuda().map_or("cpu".into(), |cuda| cuda.name().to_string()),
         }

@@ -75,6 +75,8 @@ pub struct EvalOptions {
     pub captions: Captions,
     /// At most so many images.
     pub max_images: Option<usize>,
+    /// What the model computes in; its parameters have the copies for it.
+    pub precision: Precision,
 }
 
 /// Runs `model` with `parameters` (its own, or their moving average) over `dataset`. Stops when it is asked to.
@@ -145,7 +147,7 @@ pub fn predict_all(
         let collated = collated?;
         let captions: Vec<usize> = indices.iter().map(|&i| options.captions.of(i, dataset)).collect();
         let Predicted { predictions, phrases } =
-            predict(model, parameters, &collated, &captions, dataset, tokenizer, &collator)?;
+            predict(model, parameters, options.precision, &collated, &captions, dataset, tokenizer, &collator)?;
         for ((&index, predictions), columns) in indices.iter().zip(&predictions).zip(&phrases) {
             visit(index, predictions, ranked_phrases(dataset.record(index), predictions, columns));
         }
@@ -202,9 +204,11 @@ struct Predicted {
 }
 
 /// Predictions of a batch whose images come with the captions of the records `captions`. Errors: the device failed.
+#[expect(clippy::too_many_arguments, reason = "a model and how it is run, a batch and what it is made of")]
 fn predict(
     model: &Mdetr,
     parameters: &Parameters,
+    precision: Precision,
     collated: &Collated,
     captions: &[usize],
     dataset: &Dataset,
@@ -218,7 +222,7 @@ fn predict(
     let text = collator.text(&encodings.iter().collect::<Vec<_>>());
     let cuda = parameters.device().cuda();
     cuda.into_iter().for_each(Cuda::begin_step);
-    let tape = Tape::inference(parameters, parameters.device(), Precision::F32);
+    let tape = Tape::inference(parameters, parameters.device(), precision);
     let images = model.network.encode_images(&tape, &collated.batch.images, &collated.batch.image_sizes);
     let outputs = model.network.predict(&images, &model.network.encode_text(&tape, &text), &text);
     cuda.into_iter().for_each(Cuda::end_step);

@@ -34,6 +34,7 @@ pub struct Session {
     config: RunConfig,
     tokenizer: Arc<Tokenizer>,
     collator: Collator,
+    precision: Precision,
 }
 
 impl Session {
@@ -57,12 +58,18 @@ impl Session {
             text.vocab_size
         );
         let collator = Collator::new(&model.config, tokenizer.pad_id());
-        Ok(Session { model, config, tokenizer, collator })
+        Ok(Session { model, config, tokenizer, collator, precision: Precision::F32 })
+    }
+
+    /// The same with a model that computes in `precision`.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.model.parameters.set_precision(precision);
+        Session { precision, ..self }
     }
 
     /// A tape for inference.
     pub fn tape(&self) -> Tape<'_> {
-        Tape::inference(&self.model.parameters, self.model.parameters.device(), Precision::F32)
+        Tape::inference(&self.model.parameters, self.model.parameters.device(), self.precision)
     }
 
     /// One image, as the published program reads it, and its caption as a batch.

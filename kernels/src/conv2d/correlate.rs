@@ -1,12 +1,13 @@
 //! The product of windows with packed filters, forward and for the data gradient: a register tile of 6 pixels by up to
 //! 64 channels at a time, windows read where they lie (no im2col), the epilogue on the tile's registers.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::pack::PANEL;
 use super::window::{Image, Reach, Windows};
 use crate::Tensor;
+use crate::simd::dispatch;
 
 /// Pixels of a register tile: 6 x 4 vectors leave registers for the operands.
 const GROUP: usize = 6;
@@ -49,9 +50,9 @@ pub enum Start<'a> {
 
 /// What happens to a sum.
 #[derive(Clone, Copy)]
-pub struct Epilogue<'a> {
+pub struct Epilogue<'a, T = f32> {
     pub start: Start<'a>,
-    pub residual: Option<&'a [f32]>,
+    pub residual: Option<&'a [T]>,
     pub relu: bool,
 }
 
@@ -117,7 +118,7 @@ impl Correlation {
             let at_once = if panels.len() <= CACHED_ELEMENTS { GROUP } else { places.len() };
             for places in places.chunks(at_once.max(1)) {
                 let (y, channels, run) = (&mut *task.y, out.c, self.span * input.c);
-                Arch::new().dispatch(Product { y, channels, x: memory, panels, places, taps: &taps, run, epilogue });
+                dispatch(Product { y, channels, x: memory, panels, places, taps: &taps, run, epilogue });
             }
         }
     }
@@ -237,7 +238,7 @@ fn multiply<S: Simd, const V: usize>(
             for p in 0..GROUP {
                 let value = simd.splat_f32s(windows[p][k]);
                 for v in 0..V {
-                    acc[p][v] = simd.mul_add_f32s(value, filter[v], acc[p][v]);
+                    acc[p][v] = simd.mul_add_e_f32s(value, filter[v], acc[p][v]);
                 }
             }
         }

@@ -2,6 +2,8 @@
 //! of transposed windows with the output's gradient. Nothing is unfolded into a matrix. Where it pays, 3 x 3 filters go
 //! by Winograd's minimal filtering instead, forward and for the data gradient.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::correlate::{Correlation, Epilogue, Extent, Phase, Start};
@@ -16,7 +18,7 @@ use crate::{DType, Device, Tensor};
 
 /// The filter's taps as runs of contiguous pixels, and how many pixels a run spans: without dilation a row of the
 /// filter is one.
-fn taps(s: &Sizes) -> (Vec<(isize, isize)>, usize) {
+pub fn taps(s: &Sizes) -> (Vec<(isize, isize)>, usize) {
     let at = |k: usize| (k * s.dilation) as isize - s.padding as isize;
     match s.dilation {
         1 => ((0..s.kh).map(|kh| (at(kh), at(0))).collect(), s.kw),
@@ -34,25 +36,25 @@ pub struct Filters<'a> {
     pub stay: bool,
 }
 
-/// What packed filters depend on, besides the weight.
-#[derive(PartialEq)]
-struct Packing {
+/// Filters in the order in which products read them.
+struct Packed {
     scale: Option<Vec<f32>>,
-    filters: usize,
     by_winograd: bool,
+    /// As [`forward_panels`], or [`winograd::transformed`].
+    filters: Tensor,
 }
 
 impl Filters<'_> {
-    /// In panels, or transformed.
-    fn packed(&self, by_winograd: bool, s: &Sizes) -> Tensor {
-        let scale = self.scale.map(|scale| scale.as_slice());
-        let pack = || {
+    fn packed(&self, by_winograd: bool, s: &Sizes) -> Arc<Packed> {
+        let scale: Option<&[f32]> = self.scale.map(|scale| scale.as_slice());
+        let make = || {
             let panels = forward_panels(self.w.as_slice(), scale, s);
-            if by_winograd { winograd::transformed(&panels) } else { panels }
+            let filters = if by_winograd { winograd::transformed(&panels) } else { panels };
+            Packed { scale: scale.map(Vec::from), by_winograd, filters }
         };
         match self.stay {
-            false => pack(),
-            true => self.w.derived(Packing { scale: scale.map(Vec::from), filters: s.o, by_winograd }, pack),
+            false => Arc::new(make()),
+            true => self.w.derived(|p: &Packed| p.by_winograd == by_winograd && p.scale.as_deref() == scale, make),
         }
     }
 }
@@ -69,12 +71,8 @@ pub fn forward(
 ) {
     let s = sizes.flattened();
     let by_winograd = winograd::pays(&s);
-    let panels = filters.packed(by_winograd, &s);
-    let bias = bias.map(|b| {
-        let mut padded = b.to_vec();
-        padded.resize(s.o.next_multiple_of(PANEL), 0.0);
-        padded
-    });
+    let packed = filters.packed(by_winograd, &s);
+    let bias = bias.map(padded_bias);
     let epilogue = Epilogue {
         start: bias.as_deref().map_or(Start::Zero, Start::Bias),
         residual,
@@ -82,11 +80,23 @@ pub fn forward(
     };
     let (out, input) = (Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i });
     if by_winograd {
-        return winograd::correlate(y, x, out, input, s.padding as isize, &panels, epilogue);
+        return winograd::correlate(y, x, out, input, s.padding as isize, &packed.filters, epilogue);
     }
     let (taps, span) = taps(&s);
-    let correlation = Correlation { phases: vec![Phase { taps, panels }], in_step: s.stride, out_step: 1, span };
+    let correlation = Correlation {
+        phases: vec![Phase { taps, panels: packed.filters.clone() }],
+        in_step: s.stride,
+        out_step: 1,
+        span,
+    };
     correlation.run(y, x, out, input, epilogue);
+}
+
+/// The bias of whole panels.
+pub fn padded_bias(bias: &[f32]) -> Vec<f32> {
+    let mut padded = bias.to_vec();
+    padded.resize(bias.len().next_multiple_of(PANEL), 0.0);
+    padded
 }
 
 /// dx, dw, dbias and the residual's gradient from dy; `y` is there behind a ReLU.

@@ -1,21 +1,29 @@
 //! f16 and bf16 on the CPU: as on a GPU, the scale is folded into the f32 weight, and the product is rounded once to the
-//! type of x. The rest is the f32 convolution without a scale, between roundings.
+//! type of x. The rest is the f32 convolution without a scale, between roundings; for bf16, where the CPU has products of
+//! it, forward is not.
 
-use super::Conv2d;
+use super::sizes::Sizes;
+use super::{Conv2d, Inputs, bf16};
+use crate::activation::Activation;
 use crate::op::{Cx, GradSlot, Outputs, Saved};
-use crate::{DType, Tensor, rounding};
+use crate::{DType, Tensor, gemm_bf16, rounding};
 
 /// x and residual of a half type, the others f32.
-pub fn forward(
-    op: &Conv2d,
-    cx: &mut Cx,
-    x: &Tensor,
-    w: &Tensor,
-    scale: Option<&Tensor>,
-    bias: Option<&Tensor>,
-    residual: Option<&Tensor>,
-) -> Outputs {
-    let folded = scale.map_or_else(|| w.clone(), |scale| scaled(w, scale)).to_dtype(x.dtype());
+pub fn forward(op: &Conv2d, cx: &mut Cx, inputs: &Inputs, sizes: &Sizes) -> Outputs {
+    let &Inputs { x, w, scale, bias, residual } = inputs;
+    let folded = || scale.map_or_else(|| w.clone(), |scale| scaled(w, scale)).to_dtype(x.dtype());
+    let is_empty = sizes.output_pixels() * sizes.o * sizes.i == 0;
+    if x.dtype() == DType::BF16 && gemm_bf16::is_available() && !is_empty {
+        let y = bf16::forward(cx, inputs, op.activation, sizes);
+        let mut saved = Saved::default();
+        if cx.saving {
+            saved.tensors.extend([x, &folded()].map(rounding::widened));
+            saved.tensors.extend((op.activation == Activation::Relu).then(|| rounding::widened(&y)));
+            saved.tensors.extend(scale.cloned());
+        }
+        return Outputs::one(y, saved);
+    }
+    let folded = folded();
     let inputs: Vec<&Tensor> = [Some(x), Some(&folded), bias, residual].into_iter().flatten().collect();
     let mut outputs = rounding::forward_in_f32(&without_scale(op), cx, &inputs);
     outputs.saved.tensors.extend(scale.cloned());

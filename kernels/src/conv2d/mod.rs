@@ -15,6 +15,7 @@
 //!
 //! Saved: x, w (on a GPU, the scaled one, in x's dtype), the scale, and y when ReLU's derivative is told from it.
 
+mod bf16;
 pub mod cases;
 mod correlate;
 mod cpu;
@@ -72,6 +73,7 @@ pub struct Conv2d {
 }
 
 /// The inputs by name.
+#[derive(Clone, Copy)]
 struct Inputs<'a> {
     x: &'a Tensor,
     w: &'a Tensor,
@@ -109,7 +111,8 @@ impl Op for Conv2d {
 
     #[track_caller]
     fn forward(&self, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
-        let Inputs { x, w, scale, bias, residual } = self.inputs(inputs);
+        let inputs = self.inputs(inputs);
+        let Inputs { x, w, scale, bias, residual } = inputs;
         let sizes = self.sizes(x, w);
         assert!(
             matches!(self.activation, Activation::None | Activation::Relu),
@@ -125,7 +128,7 @@ impl Op for Conv2d {
             assert_eq!(r.shape(), shape, "conv2d: residual is {:?}, y is {shape:?}", r.shape());
         }
         if cx.device == Device::Cpu && rounding::is_half(x.dtype()) {
-            return half::forward(self, cx, x, w, scale, bias, residual);
+            return half::forward(self, cx, &inputs, &sizes);
         }
         let mut y = Tensor::empty(&shape, x.dtype(), cx.device);
         let mut folded = None;

@@ -1,13 +1,14 @@
 //! The weight's gradient: for each panel of 64 output channels, the windows' transpose times the output's gradient, a
 //! register tile of 6 filter elements by up to 64 channels at a time.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::correlate::load;
 use super::pack::PANEL;
 use super::sizes::Sizes;
 use super::window::{Image, Reach, Windows};
+use crate::simd::dispatch;
 use crate::{DType, Device, Tensor};
 
 /// Filter elements of a register tile.
@@ -47,7 +48,7 @@ pub fn partial_sums(g: &[f32], x: &[f32], taps: &[(isize, isize)], span: usize, 
                 column[..width].copy_from_slice(&g[pixel * sizes.o + panel * PANEL..][..width]);
                 column[width..].fill(0.0);
             }
-            Arch::new().dispatch(Product {
+            dispatch(Product {
                 sums,
                 x: memory,
                 g: columns.as_slice(),
@@ -158,7 +159,7 @@ fn multiply<S: Simd, const V: usize, const P: usize>(
         for p in 0..P {
             let value = simd.splat_f32s(x[p]);
             for v in 0..V {
-                acc[p][v] = simd.mul_add_f32s(value, g[v], acc[p][v]);
+                acc[p][v] = simd.mul_add_e_f32s(value, g[v], acc[p][v]);
             }
         }
     }

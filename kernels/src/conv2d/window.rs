@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use crate::{DType, Device, Tensor};
+use crate::dtype::Storage;
+use crate::{Device, Tensor};
 
 /// One image (h, w, c).
 #[derive(Clone, Copy)]
-pub struct Image<'a> {
-    pub pixels: &'a [f32],
+pub struct Image<'a, T> {
+    pub pixels: &'a [T],
     pub h: usize,
     pub w: usize,
     pub c: usize,
@@ -38,7 +39,7 @@ impl Reach {
     }
 
     /// Whether all of `a` x `b` windows lie inside an image.
-    fn is_inside(&self, image: &Image, a: usize, b: usize) -> bool {
+    fn is_inside<T>(&self, image: &Image<T>, a: usize, b: usize) -> bool {
         let last = |n: usize, far: isize| (self.step * n.saturating_sub(1)) as isize + far;
         self.top >= 0
             && self.left >= 0
@@ -74,16 +75,16 @@ impl Layout {
 }
 
 /// The memory that windows are read from.
-pub enum Windows<'a> {
+pub enum Windows<'a, T> {
     /// The image itself.
-    Whole(&'a [f32], Layout),
+    Whole(&'a [T], Layout),
     /// Rows of it, with zeros around.
     Strip(Tensor, Layout),
 }
 
-impl<'a> Windows<'a> {
+impl<'a, T: Storage> Windows<'a, T> {
     /// Windows (a, b) of an image for a in `rows`, of a grid of `grid` windows.
-    pub fn new(image: Image<'a>, reach: Reach, rows: Range<usize>, grid: (usize, usize)) -> Self {
+    pub fn new(image: Image<'a, T>, reach: Reach, rows: Range<usize>, grid: (usize, usize)) -> Self {
         if reach.is_inside(&image, grid.0, grid.1) {
             return Windows::Whole(image.pixels, Layout { reach, row: 0, column: 0, width: image.w, c: image.c });
         }
@@ -91,12 +92,12 @@ impl<'a> Windows<'a> {
         let row = (reach.step * rows.start) as isize + reach.top;
         let height = (last(rows.end, reach.bottom) - row + 1) as usize;
         let width = (last(grid.1, reach.right) - reach.left + 1) as usize;
-        let mut strip = Tensor::empty(&[height, width, image.c], DType::F32, Device::Cpu);
-        copy_rows(strip.as_mut_slice(), image, row, reach.left, width);
+        let mut strip = Tensor::empty(&[height, width, image.c], T::DTYPE, Device::Cpu);
+        copy_rows(strip.as_mut_slice::<T>(), image, row, reach.left, width);
         Windows::Strip(strip, Layout { reach, row, column: reach.left, width, c: image.c })
     }
 
-    pub fn memory(&self) -> (&[f32], Layout) {
+    pub fn memory(&self) -> (&[T], Layout) {
         match self {
             Windows::Whole(pixels, layout) => (pixels, *layout),
             Windows::Strip(strip, layout) => (strip.as_slice(), *layout),
@@ -105,10 +106,10 @@ impl<'a> Windows<'a> {
 }
 
 /// Copies the part of an image that starts at (row, column) into a strip, zeros where there is no image.
-fn copy_rows(strip: &mut [f32], image: Image, row: isize, column: isize, width: usize) {
-    let c = image.c;
+fn copy_rows<T: Storage>(strip: &mut [T], image: Image<T>, row: isize, column: isize, width: usize) {
+    let (c, zero) = (image.c, T::narrow(0.0));
     if image.w * c == 0 {
-        return strip.fill(0.0);
+        return strip.fill(zero);
     }
     // Columns of the strip that the image covers.
     let start = (-column).clamp(0, width as isize) as usize;
@@ -116,11 +117,11 @@ fn copy_rows(strip: &mut [f32], image: Image, row: isize, column: isize, width: 
     let from = (start as isize + column) as usize * c;
     for (r, strip) in (row..).zip(strip.chunks_exact_mut(width * c)) {
         match usize::try_from(r).ok().and_then(|r| image.pixels.chunks_exact(image.w * c).nth(r)) {
-            None => strip.fill(0.0),
+            None => strip.fill(zero),
             Some(pixels) => {
-                strip[..start * c].fill(0.0);
+                strip[..start * c].fill(zero);
                 strip[start * c..end * c].copy_from_slice(&pixels[from..from + (end - start) * c]);
-                strip[end * c..].fill(0.0);
+                strip[end * c..].fill(zero);
             }
         }
     }

@@ -10,13 +10,14 @@
 
 use std::marker::PhantomData;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::correlate::{Epilogue, Extent, Product, Start};
 use super::pack::PANEL;
 use super::sizes::Sizes;
 use super::winograd_transforms::{Filters, Input, Output, POINTS};
+use crate::dtype::Storage;
+use crate::simd::dispatch;
 use crate::{DType, Device, Tensor};
 
 /// Rows and columns of y that a tile makes.
@@ -66,20 +67,20 @@ pub fn transformed(panels: &Tensor) -> Tensor {
         .as_mut_slice()
         .par_chunks_mut(POINTS * depth * PANEL)
         .zip(panels.par_chunks(9 * depth * PANEL))
-        .for_each(|(u, panel)| Arch::new().dispatch(Filters { u, panel }));
+        .for_each(|(u, panel)| dispatch(Filters { u, panel }));
     filters
 }
 
 /// y (batch of `out`) from x (batch of `input`) with `padding` rows and columns of zeros around it, and filters
 /// `transformed`; channels in multiples of 16.
-pub fn correlate(
-    y: &mut [f32],
-    x: &[f32],
+pub fn correlate<T: Storage>(
+    y: &mut [T],
+    x: &[T],
     out: Extent,
     input: Extent,
     padding: isize,
     filters: &Tensor,
-    epilogue: Epilogue,
+    epilogue: Epilogue<T>,
 ) {
     let tiling = Tiling { rows: out.h.div_ceil(SIDE), columns: out.w.div_ceil(SIDE), padding };
     let tiles = y.len() / (out.h * out.w * out.c) * tiling.rows * tiling.columns;
@@ -90,7 +91,7 @@ pub fn correlate(
         v.as_mut_slice().par_chunks_mut(TRANSFORMED * POINTS * input.c).enumerate().for_each(|(i, v)| {
             let first = tiles.start + i * TRANSFORMED;
             let tiles = first..tiles.end.min(first + TRANSFORMED);
-            Arch::new().dispatch(Input { v, x, extent: input, tiles, tiling });
+            dispatch(Input { v, x, extent: input, tiles, tiling });
         });
         let filters: &[f32] = filters.as_slice();
         filters.par_chunks(POINTS * input.c * PANEL).enumerate().for_each(|(panel, filters)| {
@@ -99,7 +100,7 @@ pub fn correlate(
             let mut m = Tensor::empty(&[tiles.len(), POINTS, width], DType::F32, Device::Cpu);
             products(m.as_mut_slice(), v.as_slice(), filters, width, input.c);
             let (y, m, tiles) = (&y, m.as_slice(), tiles.clone());
-            Arch::new().dispatch(Output { y, m, extent: out, first, width, tiles, tiling, epilogue });
+            dispatch(Output { y, m, extent: out, first, width, tiles, tiling, epilogue });
         });
     });
 }
@@ -110,7 +111,7 @@ fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
     for (point, panels) in filters.chunks_exact(c * PANEL).enumerate() {
         let places: Vec<(usize, usize)> =
             (0..tiles).map(|tile| tile * POINTS + point).map(|row| (row * c, row * width)).collect();
-        Arch::new().dispatch(Product {
+        dispatch(Product {
             y: m,
             channels: width,
             x: v,
@@ -124,17 +125,17 @@ fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
 }
 
 /// An image that several tasks write, each its own tiles and channels.
-pub struct Pixels<'a> {
-    first: *mut f32,
+pub struct Pixels<'a, T> {
+    first: *mut T,
     len: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
+    borrowed: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: `slice` asks its callers for distinct elements.
-unsafe impl Sync for Pixels<'_> {}
+unsafe impl<T: Storage> Sync for Pixels<'_, T> {}
 
-impl<'a> Pixels<'a> {
-    fn new(y: &'a mut [f32]) -> Self {
+impl<'a, T> Pixels<'a, T> {
+    fn new(y: &'a mut [T]) -> Self {
         Pixels { first: y.as_mut_ptr(), len: y.len(), borrowed: PhantomData }
     }
 
@@ -145,7 +146,7 @@ impl<'a> Pixels<'a> {
     /// Nobody else holds any of them meanwhile.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "callers take distinct elements")]
-    pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [f32] {
+    pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
         assert!(start + len <= self.len);
         // SAFETY: in bounds by the assertion; borrowed for writing by `new`, and nobody else holds these elements.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(start), len) }

@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::correlate::{Epilogue, Extent, Start, load, relu, store};
+use super::correlate::{Epilogue, Extent, Start, load, relu};
 use super::winograd::{Pixels, SIDE, Tiling};
+use crate::dtype::Storage;
 
 /// Products a tile takes: one for each of 6 x 6 pixels.
 pub const POINTS: usize = 36;
@@ -48,7 +49,7 @@ fn times<S: Simd>(simd: S, a: f32, x: S::f32s) -> S::f32s {
 /// a x + y.
 #[inline(always)]
 fn scaled<S: Simd>(simd: S, a: f32, x: S::f32s, y: S::f32s) -> S::f32s {
-    simd.mul_add_f32s(simd.splat_f32s(a), x, y)
+    simd.mul_add_e_f32s(simd.splat_f32s(a), x, y)
 }
 
 /// B^T d.
@@ -95,6 +96,23 @@ fn output<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
     ]
 }
 
+/// A vector from the first elements of x.
+#[inline(always)]
+fn widened<S: Simd, T: Storage>(simd: S, x: &[T]) -> S::f32s {
+    let mut vector = [simd.splat_f32s(0.0)];
+    let lanes: &mut [f32] = bytemuck::cast_slice_mut(&mut vector);
+    lanes.iter_mut().zip(&x[..S::F32_LANES]).for_each(|(lane, x)| *lane = x.widen());
+    vector[0]
+}
+
+/// A vector into y, of its length.
+#[inline(always)]
+fn narrowed<F: bytemuck::Pod, T: Storage>(y: &mut [T], vector: F) {
+    let vector = [vector];
+    let lanes: &[f32] = bytemuck::cast_slice(&vector);
+    y.iter_mut().zip(lanes).for_each(|(y, &lane)| *y = T::narrow(lane));
+}
+
 /// u (36, c, 64) from a panel of filters (3, 3, c, 64).
 pub struct Filters<'a> {
     pub u: &'a mut [f32],
@@ -125,34 +143,34 @@ impl WithSimd for Filters<'_> {
 }
 
 /// v (tiles, 36, c) from the tiles of images (batch, h, w, c), zero outside; c a multiple of 16.
-pub struct Input<'a> {
+pub struct Input<'a, T> {
     pub v: &'a mut [f32],
-    pub x: &'a [f32],
+    pub x: &'a [T],
     pub extent: Extent,
     pub tiles: Range<usize>,
     pub tiling: Tiling,
 }
 
-impl WithSimd for Input<'_> {
+impl<T: Storage> WithSimd for Input<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Extent { h, w, c } = self.extent;
+        let Extent { h, w, c: channels } = self.extent;
         let (v, _) = S::as_mut_simd_f32s(self.v);
-        let vectors = c / S::F32_LANES;
+        let vectors = channels / S::F32_LANES;
         let zero = simd.splat_f32s(0.0);
         let mut scratch = [[zero; 6]; 6];
         for (tile, v) in self.tiles.zip(v.chunks_exact_mut(POINTS * vectors)) {
             let (image, row, column) = self.tiling.corner(tile);
-            let (x, _) = S::as_simd_f32s(&self.x[image * h * w * c..][..h * w * c]);
+            let x = &self.x[image * h * w * channels..][..h * w * channels];
             let row = |r: usize| row.checked_add_signed(r as isize - self.tiling.padding).filter(|&r| r < h);
             let column = |c: usize| column.checked_add_signed(c as isize - self.tiling.padding).filter(|&c| c < w);
             // Where pixels begin that lie inside the image.
             let mut pixels = [[None; 6]; 6];
             for (r, pixels) in pixels.iter_mut().enumerate() {
                 for (c, pixel) in pixels.iter_mut().enumerate() {
-                    *pixel = row(r).zip(column(c)).map(|(r, c)| (r * w + c) * vectors);
+                    *pixel = row(r).zip(column(c)).map(|(r, c)| (r * w + c) * channels);
                 }
             }
             for at in 0..vectors {
@@ -162,7 +180,7 @@ impl WithSimd for Input<'_> {
                     |d: [_; 6]| input(simd, d),
                     #[inline(always)]
                     |r, c| match pixels[r][c] {
-                        Some(first) => x[first + at],
+                        Some(first) => widened(simd, &x[first + at * S::F32_LANES..]),
                         None => zero,
                     },
                     #[inline(always)]
@@ -174,18 +192,18 @@ impl WithSimd for Input<'_> {
 }
 
 /// Channels from `first` on, as many as m has, of the tiles' pixels in y from m (tiles, 36, width).
-pub struct Output<'a> {
-    pub y: &'a Pixels<'a>,
+pub struct Output<'a, T> {
+    pub y: &'a Pixels<'a, T>,
     pub m: &'a [f32],
     pub extent: Extent,
     pub first: usize,
     pub width: usize,
     pub tiles: Range<usize>,
     pub tiling: Tiling,
-    pub epilogue: Epilogue<'a>,
+    pub epilogue: Epilogue<'a, T>,
 }
 
-impl WithSimd for Output<'_> {
+impl<T: Storage> WithSimd for Output<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -221,15 +239,15 @@ impl WithSimd for Output<'_> {
                         let y = unsafe { self.y.slice(place, S::F32_LANES) };
                         let mut sum = simd.add_f32s(value, start);
                         if let Start::Accumulate = self.epilogue.start {
-                            sum = simd.add_f32s(sum, load::<S, 1>(simd, y)[0]);
+                            sum = simd.add_f32s(sum, widened(simd, y));
                         }
                         if let Some(residual) = self.epilogue.residual {
-                            sum = simd.add_f32s(sum, load::<S, 1>(simd, &residual[place..])[0]);
+                            sum = simd.add_f32s(sum, widened(simd, &residual[place..]));
                         }
                         if self.epilogue.relu {
                             sum = relu(simd, sum);
                         }
-                        store(simd, y, [sum]);
+                        narrowed(y, sum);
                     },
                 );
             }

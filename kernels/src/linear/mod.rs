@@ -6,6 +6,7 @@
 //!
 //! Saved: x, W and what the activation's derivative needs (y for ReLU and sigmoid, the pre-activation for GELU).
 
+mod bf16;
 pub mod cases;
 mod cpu;
 mod cuda;
@@ -16,13 +17,34 @@ pub use cuda::KERNELS;
 
 use crate::activation::Activation;
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Device, Tensor};
+use crate::{DType, Device, Tensor, gemm_bf16, rounding};
 
 /// Inputs x (..., I), w (O, I), b (O); output y (..., O).
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
     /// Applied to the sum.
     pub activation: Activation,
+}
+
+impl Linear {
+    /// f16 and bf16 on the CPU: by products of bf16 where it has them, else in f32 between roundings.
+    fn forward_half(&self, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
+        let &[x, w, b] = inputs else { unreachable!("checked before") };
+        // Derivatives of the others would see the rounding of what they are told from.
+        let keeps_sums = cx.saving && !matches!(self.activation, Activation::None | Activation::Relu);
+        let are_pairs = x.last_axis().is_multiple_of(2);
+        let are_bf16 = x.dtype() == DType::BF16 && w.dtype() == DType::BF16;
+        if !(are_bf16 && are_pairs && gemm_bf16::is_available()) || keeps_sums {
+            return rounding::forward_in_f32(self, cx, inputs);
+        }
+        let y = bf16::forward(cx, x, w, b, self.activation);
+        let mut saved = Saved::default();
+        if cx.saving {
+            saved.tensors.extend([x, w].map(rounding::widened));
+            saved.tensors.extend((self.activation != Activation::None).then(|| rounding::widened(&y)));
+        }
+        Outputs::one(y, saved)
+    }
 }
 
 impl Op for Linear {
@@ -40,6 +62,9 @@ impl Op for Linear {
         assert_eq!(b.shape(), [o], "linear: b is {:?}, w is {:?}", b.shape(), w.shape());
         let mut shape = x.shape().to_vec();
         shape[x.shape().len() - 1] = o;
+        if cx.device == Device::Cpu && inputs.iter().any(|t| rounding::is_half(t.dtype())) {
+            return self.forward_half(cx, inputs);
+        }
         let mut y = Tensor::empty(&shape, x.dtype(), cx.device);
         // GELU's derivative needs its input; the others' can be told from y.
         let mut z =
@@ -77,6 +102,9 @@ impl Op for Linear {
 
     fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
+        if cx.device == Device::Cpu && rounding::any_is_half(grad_outs, grads) {
+            return rounding::backward_in_f32(self, cx, saved, grad_outs, grads);
+        }
         let (x, w) = (&saved.tensors[0], &saved.tensors[1]);
         let [dx, dw, db] = grads else { panic!("linear: three gradients") };
         let z = saved.tensors.get(2);

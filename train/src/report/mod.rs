@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use image::{ImageFormat, RgbImage};
-use mdetr_kernels::Device;
+use mdetr_kernels::{Device, Precision};
 
 use crate::checkpoint::Weights;
 use crate::data::Tokenizer;
@@ -75,6 +75,7 @@ fn find_mistakes(run: &Path, device: Device, options: &ReportOptions) -> Result<
         workers: options.workers,
         captions: Captions::Own,
         max_images: Some(options.max_images),
+        precision: Precision::F32,
     };
     Ok((name.clone(), mistakes::worst(&model, name, dataset, &tokenizer, &options, MISTAKES)?))
 }

@@ -129,6 +129,7 @@ impl Page<'_> {
                     tr { td { "version" } td.value { "mdetr " (start.version) } }
                     tr { td { "computed on" } td.value { (start.device) } }
                     tr { td { "processor" } td.value { (start.processor) ", " (start.threads) " threads, " (start.platform) } }
+                    @if !start.simd.is_empty() { tr { td { "vector instructions" } td.value { (start.simd) } } }
                 }
             }
         }

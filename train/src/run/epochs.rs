@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use mdetr_kernels::Precision;
 use mdetr_model::criterion::Criterion;
 use serde_json::Value;
 
@@ -148,6 +149,7 @@ impl Run<'_> {
             workers: self.config.training.num_workers,
             captions: Captions::Own,
             max_images: None,
+            precision: Precision::F32,
         };
         let run =
             |(name, set): &(String, Arc<Dataset>)| evaluate(trainer.model, &averaged, name, set, tokenizer, &options);

@@ -125,7 +125,11 @@ const RUN: &[Setting] = &[
     published("num_workers", Count, "Loader threads"),
     published("eval_skip", Count, "Evaluate every so many epochs"),
     ours("max_steps", Count, "Stop after so many steps"),
-    ours("precision", Choice(&["fp32", "tf32", "fp16", "bf16"]), "What a training step computes in"),
+    ours(
+        "precision",
+        Choice(&["fp32", "tf32", "fp16", "bf16"]),
+        "What a training step, or an evaluation on its own, computes in",
+    ),
 ];
 
 const DATA: &[Setting] = &[
