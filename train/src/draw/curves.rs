@@ -105,6 +105,7 @@ fn draw_plot(plot: &mut RgbImage, curves: &[Vec<(f64, f64)>], xs: Range<f64>, ys
     let size = plot.dimensions();
     let area = BitMapBackend::with_buffer(plot, size).into_drawing_area();
     area.fill(&WHITE)?;
+    let [x_span, y_span] = [&xs, &ys].map(|range| range.end - range.start);
     let mut context = ChartBuilder::on(&area)
         .margin(12)
         .margin_right(24)
@@ -120,8 +121,8 @@ fn draw_plot(plot: &mut RgbImage, curves: &[Vec<(f64, f64)>], xs: Range<f64>, ys
         .bold_line_style(RGBColor(226, 228, 232))
         .axis_style(RGBColor(140, 144, 150))
         .label_style((FAMILY, 17).into_font().color(&ink))
-        .x_label_formatter(&|v| tick(*v))
-        .y_label_formatter(&|v| tick(*v))
+        .x_label_formatter(&|v| tick(*v, x_span))
+        .y_label_formatter(&|v| tick(*v, y_span))
         .draw()?;
     for (i, points) in curves.iter().enumerate() {
         let [r, g, b] = color(i).0;
@@ -158,8 +159,9 @@ fn range(values: impl Iterator<Item = f64> + Clone, margin: f64) -> Option<Range
     Some(low - grow..high + grow)
 }
 
-/// A number beside an axis: as short as it can be told.
-fn tick(value: f64) -> String {
+/// A number beside an axis of that span: as short as it can be told. What is left of steps that add up to 0 is 0.
+fn tick(value: f64, span: f64) -> String {
+    let value = if value.abs() < 1e-9 * span { 0.0 } else { value };
     let shorten = |digits: &str| digits.trim_end_matches('0').trim_end_matches('.').to_owned();
     let scientific = format!("{value:.2e}");
     if let Some((digits, exponent)) = scientific.split_once('e')
@@ -190,8 +192,9 @@ mod tests {
             (2.5e-5, "2.5e-5"),
             (1e6, "1e6"),
             (-0.25, "-0.25"),
+            (-2.7e-20, "0"),
         ] {
-            assert_eq!(tick(value), expected);
+            assert_eq!(tick(value, 1.0), expected);
         }
     }
 
