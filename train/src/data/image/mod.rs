@@ -25,13 +25,14 @@ const ENDS_EARLY: &str = "the file ends early: fetch it again";
 
 /// Decodes an image file as the published program does, which ignores EXIF orientation.
 ///
-/// Takes 3 bytes a pixel, and while decoding up to twice that (an alpha channel, a progressive JPEG) or four times (16 bits).
-/// Errors name the file.
+/// A pixel takes 3 bytes; while it is decoded 4 with alpha, up to 9 in a progressive JPEG and 14 with 16 bits. Errors name the
+/// file.
 pub fn read(path: &Path) -> Result<RgbImage> {
     Ok(open(path)?.pixels)
 }
 
-/// Decodes an image file and turns it as its EXIF orientation says. Errors name the file.
+/// Decodes an image file and turns it as its EXIF orientation says, which for a quarter turn takes a copy. Errors name the
+/// file.
 pub fn read_upright(path: &Path) -> Result<RgbImage> {
     Ok(open(path)?.upright())
 }
