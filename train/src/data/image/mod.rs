@@ -11,6 +11,7 @@ mod other;
 use anyhow::{Context, Result, bail, ensure};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageFormat, RgbImage};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Channel means of ImageNet, of values in [0, 1].
@@ -64,10 +65,19 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     ensure!(!bytes.is_empty(), "the file is empty");
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes),
-        Ok(ImageFormat::Gif) => gif::decode(bytes),
-        Ok(format) if format.reading_enabled() => other::decode(bytes, format),
+        Ok(ImageFormat::Gif) => caught(|| gif::decode(bytes)),
+        Ok(format) if format.reading_enabled() => caught(|| other::decode(bytes, format)),
         _ => bail!("expected a JPEG, PNG, GIF, WebP, BMP, TIFF or PNM picture: convert it to one of these formats"),
     }
+}
+
+/// Makes an error of a decoder's panic: libjpeg reports by unwinding what it cannot decode, and others panic over some files
+/// that they should refuse.
+fn caught(decode: impl FnOnce() -> Result<Picture>) -> Result<Picture> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        bail!("the file is broken: {}", message.unwrap_or("its decoder gives no reason"))
+    })
 }
 
 /// Fails if a header promises nothing, or more than [`MAX_PIXELS`].
