@@ -10,12 +10,21 @@ use serde_json::{Map, Value};
 const CRATES: [&str; 4] = ["kernels", "autograd", "model", "train"];
 
 /// Where the repository's files are, besides its root; other folders are made by running things.
-const FOLDERS: [&str; 11] =
-    [".ci", ".github", "autograd", "benches", "configs", "kernels", "model", "scripts", "src", "tests", "train"];
+const FOLDERS: [&str; 12] = [
+    ".ci", ".github", "autograd", "benches", "configs", "fuzz", "kernels", "model", "scripts", "src", "tests",
+    "train",
+];
 
 /// Files that are data or copied as they are.
-const DATA: [&str; 6] =
-    ["tests/goldens/", "tests/recorded/", "train/assets/", "train/tests/data/jpeg/", "Cargo.lock", "LICENSE"];
+const DATA: [&str; 7] = [
+    "tests/goldens/",
+    "tests/recorded/",
+    "train/assets/",
+    "train/tests/data/jpeg/",
+    "Cargo.lock",
+    "fuzz/Cargo.lock",
+    "LICENSE",
+];
 
 /// The only files, or folders of files, with unchecked code.
 const UNCHECKED: [&str; 14] = [

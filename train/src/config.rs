@@ -308,7 +308,7 @@ impl RunConfig {
 
     /// Images in a step.
     pub fn images_per_step(&self) -> usize {
-        self.training.batch_size * self.training.accumulate
+        self.training.batch_size.saturating_mul(self.training.accumulate)
     }
 
     /// The schedule of a run with epochs of `steps_per_epoch` steps.
@@ -360,6 +360,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_with_the_reason() {
         assert!(RunConfig::default().check().is_ok());
+        assert_eq!(resolved(&["batch_size=4294967296", "accumulate=4294967296"]).images_per_step(), usize::MAX);
         // Weights of losses that are off change nothing.
         assert!(
             resolved(&["qa_loss_coef=25", "mask_loss_coef=2", "dist_url=x", "remove_difficult=1"]).check().is_ok()

@@ -52,7 +52,7 @@ pub struct Schedule {
 impl Schedule {
     /// Steps of the run.
     pub fn total_steps(&self) -> usize {
-        self.epochs * self.steps_per_epoch
+        self.epochs.saturating_mul(self.steps_per_epoch)
     }
 
     /// The rates with which step `step` (from 0) is taken. As published, the four published schedules are applied after a
@@ -71,7 +71,7 @@ impl Schedule {
         match self.kind {
             Kind::Step => self.scaled(drop, drop),
             Kind::Multistep => {
-                let milestones = (self.lr_drop..self.epochs).step_by(50).filter(|&m| m <= epoch).count();
+                let milestones = (self.lr_drop..self.epochs.min(epoch + 1)).step_by(50).count();
                 let factor = 0.5f64.powi(milestones as i32);
                 self.scaled(factor, factor)
             }
@@ -151,6 +151,24 @@ mod tests {
                     assert!((got - want).abs() <= 1e-12 * want.abs(), "{:?} {row:?}: {got}", schedule.kind);
                 }
             }
+        }
+    }
+
+    /// A run that only a signal ends.
+    #[test]
+    fn endless_runs_have_rates() {
+        let base = Rates { base: 1.0, backbone: 1.0, text_encoder: 1.0 };
+        for kind in [Kind::Step, Kind::Multistep] {
+            let schedule = Schedule {
+                kind,
+                base,
+                epochs: usize::MAX,
+                lr_drop: 1_000,
+                steps_per_epoch: 100,
+                fraction_warmup_steps: 0.0,
+                fraction_hold_steps: 0.0,
+            };
+            assert_eq!(schedule.at(99_999), base, "{kind:?}");
         }
     }
 

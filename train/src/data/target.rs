@@ -20,7 +20,7 @@ pub struct Object {
 }
 
 /// The annotation of one image and caption.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Target {
     /// Id of the image record: one image file may have many, one a caption.
     pub image_id: i64,

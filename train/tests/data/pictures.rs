@@ -95,6 +95,13 @@ fn immense_promises_are_refused() {
     }
 }
 
+/// Here by a palette whose length is no multiple of three.
+#[test]
+fn files_that_break_their_decoder_are_refused() {
+    let error = format!("{:#}", read(&golden("pictures/broken_palette.png")).unwrap_err());
+    assert!(error.contains("broken_palette.png: the file is broken"), "{error}");
+}
+
 #[test]
 fn kinds_that_are_not_read_are_to_be_converted() {
     for name in ["la.tiff", "p.tiff"] {

@@ -1,26 +1,18 @@
 //! JPEG, by libjpeg.
 
-use super::{ENDS_EARLY, Picture, check_size, narrowed};
-use anyhow::{Context, Result, anyhow, bail};
+use super::{ENDS_EARLY, Picture, caught, check_size, narrowed};
+use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use image::metadata::Orientation;
 use mozjpeg::{ColorSpace, Decompress, Marker};
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 pub fn decode(bytes: &[u8]) -> Result<Picture> {
     let ended = Cell::new(false);
-    // libjpeg reports what it cannot decode by unwinding with a message.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decompress(Whole { rest: bytes, ended: &ended })));
-    match decoded {
-        Ok(picture) => picture,
-        Err(_) if ended.get() => bail!(ENDS_EARLY),
-        Err(message) => match message.downcast::<String>() {
-            Ok(message) => Err(anyhow!(message)),
-            Err(panic) => resume_unwind(panic),
-        },
-    }
+    let decoded = caught(|| decompress(Whole { rest: bytes, ended: &ended }));
+    ensure!(!ended.get(), ENDS_EARLY);
+    decoded
 }
 
 /// Bytes that must not end before the picture does: libjpeg would fill what is missing with grey.

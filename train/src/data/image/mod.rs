@@ -11,6 +11,7 @@ mod other;
 use anyhow::{Context, Result, bail, ensure};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageFormat, RgbImage};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// Channel means of ImageNet, of values in [0, 1].
@@ -25,13 +26,14 @@ const ENDS_EARLY: &str = "the file ends early: fetch it again";
 
 /// Decodes an image file as the published program does, which ignores EXIF orientation.
 ///
-/// Takes 3 bytes a pixel, and while decoding up to twice that (an alpha channel, a progressive JPEG) or four times (16 bits).
-/// Errors name the file.
+/// A pixel takes 3 bytes; while it is decoded 4 with alpha, up to 9 in a progressive JPEG and 14 with 16 bits. Errors name the
+/// file.
 pub fn read(path: &Path) -> Result<RgbImage> {
     Ok(open(path)?.pixels)
 }
 
-/// Decodes an image file and turns it as its EXIF orientation says. Errors name the file.
+/// Decodes an image file and turns it as its EXIF orientation says, which for a quarter turn takes a copy. Errors name the
+/// file.
 pub fn read_upright(path: &Path) -> Result<RgbImage> {
     Ok(open(path)?.upright())
 }
@@ -63,10 +65,19 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
     ensure!(!bytes.is_empty(), "the file is empty");
     match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => jpeg::decode(bytes),
-        Ok(ImageFormat::Gif) => gif::decode(bytes),
-        Ok(format) if format.reading_enabled() => other::decode(bytes, format),
+        Ok(ImageFormat::Gif) => caught(|| gif::decode(bytes)),
+        Ok(format) if format.reading_enabled() => caught(|| other::decode(bytes, format)),
         _ => bail!("expected a JPEG, PNG, GIF, WebP, BMP, TIFF or PNM picture: convert it to one of these formats"),
     }
+}
+
+/// Makes an error of a decoder's panic: libjpeg reports by unwinding what it cannot decode, and others panic over some files
+/// that they should refuse.
+fn caught(decode: impl FnOnce() -> Result<Picture>) -> Result<Picture> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        bail!("the file is broken: {}", message.unwrap_or("its decoder gives no reason"))
+    })
 }
 
 /// Fails if a header promises nothing, or more than [`MAX_PIXELS`].
