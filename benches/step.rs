@@ -22,7 +22,7 @@ use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::cuda_memory::Alloc;
 use mdetr_kernels::tensor::host_memory;
 use mdetr_kernels::{DType, Device, Precision, Tensor};
-use mdetr_model::batch::Text;
+use mdetr_model::batch::{Packing, Text};
 use mdetr_model::criterion::Criterion;
 use mdetr_model::mdetr::TOKEN_COLUMNS;
 use mdetr_model::pretrain::Phrases;
@@ -150,6 +150,7 @@ fn batch(shape: Shape, vocabulary: usize) -> Batch {
             ids: make(Input::index("ids", &[images, tokens], ids), DType::I32),
             counts: vec![tokens; images],
         },
+        packing: Packing::Exact,
     }
 }
 
@@ -173,6 +174,7 @@ fn targets(shape: Shape) -> Targets {
         boxes: Tensor::from_slice(&boxes, &[total, 4], Device::Cpu),
         positive_map: map(TOKEN_COLUMNS),
         align_map: map(shape.tokens),
+        tokens: shape.tokens,
         image_of_target: Tensor::from_slice(&image, &[total], Device::Cpu),
         counts,
     }

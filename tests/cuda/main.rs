@@ -2,6 +2,7 @@
 //! host that waits for nothing. With `MDETR_GPU` set to a number, on that GPU instead.
 
 mod agreement;
+mod buckets;
 #[path = "../common/goldens.rs"]
 mod goldens;
 mod micro;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use mdetr_kernels::philox::Philox;
 use mdetr_kernels::{DType, Device, Precision, Tensor};
-use mdetr_model::batch::Text;
+use mdetr_model::batch::{Packing, Text};
 use mdetr_model::criterion::Criterion;
 use mdetr_model::pretrain::Phrases;
 use mdetr_model::{Batch, Mdetr, Targets};
@@ -55,11 +55,13 @@ pub fn batch(step: u64) -> Collated {
             images: Tensor::from_slice(&pixels, &[b, side, side, 3], Device::Cpu),
             image_sizes: vec![[32, 32], [32, 20]],
             text: Text { ids: Tensor::from_slice(&ids, &[b, tokens], Device::Cpu), counts: vec![7, 5] },
+            packing: Packing::Exact,
         },
         targets: Targets {
             boxes: Tensor::from_slice(&boxes, &[total, 4], Device::Cpu),
             positive_map: map(256),
             align_map: map(tokens),
+            tokens,
             image_of_target: Tensor::from_slice(&[0, 0, 0, 1], &[total], Device::Cpu),
             counts: vec![TARGETS, 1],
         },
@@ -67,6 +69,30 @@ pub fn batch(step: u64) -> Collated {
         records: Vec::new(),
         share: 1.0,
     }
+}
+
+/// The same batch in a bucket of shapes. Behind the targets lies `tail`, where nothing may read it.
+pub fn bucket(step: u64, tail: f32) -> Collated {
+    let mut collated = batch(step);
+    let Collated { batch: Batch { text, packing, .. }, targets, .. } = &mut collated;
+    let (longest, tokens, rows) = (targets.tokens, 16, 32);
+    *packing = Packing::Bucket;
+    let ids: Vec<i32> = text.ids.as_slice::<i32>().chunks(longest).flat_map(|row| padded(row, tokens, 1)).collect();
+    text.ids = Tensor::from_slice(&ids, &[text.counts.len(), tokens], Device::Cpu);
+    let boxes = padded(targets.boxes.as_slice(), rows * 4, tail);
+    targets.boxes = Tensor::from_slice(&boxes, &[rows, 4], Device::Cpu);
+    let map = padded(targets.positive_map.as_slice(), rows * 256, tail);
+    targets.positive_map = Tensor::from_slice(&map, &[rows, 256], Device::Cpu);
+    let map: Vec<f32> = targets.align_map.as_slice().chunks(longest).flat_map(|r| padded(r, tokens, tail)).collect();
+    targets.align_map = Tensor::from_slice(&padded(&map, rows * tokens, tail), &[rows, tokens], Device::Cpu);
+    let images = padded(targets.image_of_target.as_slice(), rows, text.counts.len() as i32);
+    targets.image_of_target = Tensor::from_slice(&images, &[rows], Device::Cpu);
+    collated
+}
+
+/// With `tail` behind, up to `len` elements.
+fn padded<T: Copy>(values: &[T], len: usize, tail: T) -> Vec<T> {
+    values.iter().copied().chain(std::iter::repeat(tail)).take(len).collect()
 }
 
 /// What a few steps leave.

@@ -9,7 +9,7 @@ use image::RgbImage;
 use mdetr_autograd::{Tape, Var};
 use mdetr_kernels::Precision;
 use mdetr_kernels::cuda::Cuda;
-use mdetr_model::batch::Text;
+use mdetr_model::batch::{Packing, Text};
 use mdetr_model::mdetr::ImageFeatures;
 use mdetr_model::postprocess::postprocess;
 use mdetr_model::{Batch, Mdetr};
@@ -69,7 +69,7 @@ impl Session {
     pub fn batch(&self, image: &Path, caption: &str) -> Result<(Batch, RgbImage)> {
         let rgb = read(image)?;
         let (images, image_sizes) = self.prepare(&rgb);
-        Ok((Batch { images, image_sizes, text: self.encode(caption)?.1 }, rgb))
+        Ok((Batch { images, image_sizes, text: self.encode(caption)?.1, packing: Packing::Exact }, rgb))
     }
 
     fn prepare(&self, image: &RgbImage) -> (mdetr_kernels::Tensor, Vec<[usize; 2]>) {
