@@ -4,6 +4,7 @@
 //!     cargo bench --bench step -- inference
 //!     cargo bench --bench step -- step --profile
 //!     cargo bench --bench step -- --device cuda --precision bf16
+//!     cargo bench --bench step -- --device cuda --precision bf16 --graphs
 //!
 //! A step is timed as training runs it (`Trainer::train`): on a GPU batches are uploaded and numbers read while it works,
 //! so that only the average of many steps means something. With `--profile` some steps more are run in which the host waits
@@ -79,6 +80,9 @@ struct Args {
     /// Runs that are timed [default: 7; on a GPU 30].
     #[arg(long)]
     repeats: Option<NonZeroUsize>,
+    /// Launch the steps as CUDA graphs.
+    #[arg(long)]
+    graphs: bool,
     /// Print the time of every op.
     #[arg(long)]
     profile: bool,
@@ -249,19 +253,31 @@ fn training_step(args: &Args, device: Device) -> Result<()> {
     model.parameters.to_device(device);
     device.cuda().into_iter().for_each(|cuda| cuda.allow_tf32(precision == Precision::TF32));
     let optimizer = Optimizer::new(&model.parameters, precision, 1e-4, 0.1, Some(0.9998));
-    let mut trainer =
-        Trainer { model: &mut model, optimizer, precision, seed: 0, draws: 0, accumulate: 1, profile: None };
+    let mut trainer = Trainer {
+        model: &mut model,
+        optimizer,
+        precision,
+        seed: 0,
+        draws: 0,
+        accumulate: 1,
+        graphs: args.graphs,
+        profile: None,
+    };
 
     let (times, reports) = measure(&mut trainer, &criterion, &batch, untimed, repeats)?;
     let dtype = format!("{precision:?}").to_lowercase();
     let Shape { images, height, width, tokens } = shape;
-    let what = format!("step {} {height}x{width} batch {images} {dtype}", config.backbone);
+    let graphs = if args.graphs { " as graphs" } else { "" };
+    let what = format!("step {} {height}x{width} batch {images} {dtype}{graphs}", config.backbone);
     let mut report = report(&what, &times, device);
     if let Some(cuda) = device.cuda() {
         let mean = times.iter().sum::<f64>() / times.len() as f64;
         report["tokens"] = tokens.into();
         report["images_per_s"] = (1e3 * images as f64 / mean).into();
         report["percent_of_roofline"] = args.percent_of_roofline(&cuda.name(), shape, mean).into();
+        if args.graphs {
+            report["graph_launches"] = cuda.graph_usage().launched.into();
+        }
         report["skipped_steps"] = reports[untimed..].iter().filter(|r| r.grad_norm.is_none()).count().into();
     }
     println!("{report}");

@@ -6,7 +6,7 @@ use mdetr_kernels::{Device, Precision};
 
 use super::micro::{Trained, bucket, train};
 
-const STEPS: u64 = 2;
+const STEPS: u64 = 3;
 
 fn on(device: Device, precision: Precision, tail: f32) -> Trained {
     let trained = train(device, precision, (0..STEPS).map(|step| bucket(step, tail)).collect());

@@ -5,6 +5,7 @@ mod agreement;
 mod buckets;
 #[path = "../common/goldens.rs"]
 mod goldens;
+mod graphs;
 mod micro;
 mod program;
 mod steps;

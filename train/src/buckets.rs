@@ -1,4 +1,4 @@
-//! Sizes of batches (`--buckets`): rounded up, few of them occur.
+//! Sizes of batches (`--buckets`): rounded up, few of them occur, so that a step's work can be recorded once for many batches.
 //!
 //! Images get more padding, as they would beside a larger one, which the backbone sees at their borders. Everything behind it
 //! is the same: text gets padding that nothing sees, targets and packed tokens ([`Packing::Bucket`]) get rows that nothing
@@ -79,8 +79,16 @@ mod tests {
         let mut model = Mdetr::new(&config.model, 1).unwrap();
         let optimizer = Optimizer::new(&model.parameters, Precision::F32, 1e-4, 0.1, None);
         let precision = Precision::F32;
-        let mut trainer =
-            Trainer { model: &mut model, optimizer, precision, seed: 0, draws: 0, accumulate: 1, profile: None };
+        let mut trainer = Trainer {
+            model: &mut model,
+            optimizer,
+            precision,
+            seed: 0,
+            draws: 0,
+            accumulate: 1,
+            graphs: false,
+            profile: None,
+        };
         trainer.train(&Criterion::new(&config.criterion), batches.into_iter().map(Ok), |_| RATES).unwrap()
     }
 

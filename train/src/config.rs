@@ -96,6 +96,8 @@ pub struct TrainingConfig {
     pub accumulate: usize,
     /// Rounds the sizes of batches up, so that few occur.
     pub buckets: bool,
+    /// Captures steps as graphs of a GPU, and launches these; batches are rounded up for it.
+    pub graphs: bool,
     /// Evaluates every so many epochs.
     pub eval_skip: usize,
     /// Saves inside of epochs too, after so many steps (`500`) or minutes (`10m`).
@@ -186,6 +188,7 @@ impl Default for TrainingConfig {
             ema_decay: 0.9998,
             accumulate: 1,
             buckets: false,
+            graphs: false,
             eval_skip: 1,
             save_every: None,
             keep: None,

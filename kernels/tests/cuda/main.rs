@@ -5,6 +5,7 @@ mod adamw;
 mod assignment;
 mod conformance;
 mod cublas_lt;
+mod graphs;
 mod library_record;
 #[path = "../common/matcher.rs"]
 mod matcher;
