@@ -5,6 +5,7 @@
 //!     cargo bench --bench step -- inference --precision bf16
 //!     cargo bench --bench step -- step --profile
 //!     cargo bench --bench step -- --device cuda --precision bf16
+//!     cargo bench --bench step -- --device cuda --precision bf16 --graphs
 //!
 //! A step is timed as training runs it (`Trainer::train`): on a GPU batches are uploaded and numbers read while it works,
 //! so that only the average of many steps means something. With `--profile` some steps more are run in which the host waits
@@ -23,7 +24,7 @@ use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::cuda_memory::Alloc;
 use mdetr_kernels::tensor::host_memory;
 use mdetr_kernels::{DType, Device, Precision, Tensor, simd};
-use mdetr_model::batch::Text;
+use mdetr_model::batch::{Packing, Text};
 use mdetr_model::criterion::Criterion;
 use mdetr_model::mdetr::TOKEN_COLUMNS;
 use mdetr_model::pretrain::Phrases;
@@ -80,6 +81,9 @@ struct Args {
     /// Runs that are timed [default: 7; on a GPU 30].
     #[arg(long)]
     repeats: Option<NonZeroUsize>,
+    /// Launch the steps as CUDA graphs.
+    #[arg(long)]
+    graphs: bool,
     /// Print the time of every op.
     #[arg(long)]
     profile: bool,
@@ -155,6 +159,7 @@ fn batch(shape: Shape, vocabulary: usize) -> Batch {
             ids: make(Input::index("ids", &[images, tokens], ids), DType::I32),
             counts: vec![tokens; images],
         },
+        packing: Packing::Exact,
     }
 }
 
@@ -178,6 +183,7 @@ fn targets(shape: Shape) -> Targets {
         boxes: Tensor::from_slice(&boxes, &[total, 4], Device::Cpu),
         positive_map: map(TOKEN_COLUMNS),
         align_map: map(shape.tokens),
+        tokens: shape.tokens,
         image_of_target: Tensor::from_slice(&image, &[total], Device::Cpu),
         counts,
     }
@@ -254,19 +260,31 @@ fn training_step(args: &Args, device: Device) -> Result<()> {
     device.cuda().into_iter().for_each(|cuda| cuda.allow_tf32(precision == Precision::TF32));
     let options = OptimizerOptions { ema_decay: Some(0.9998), ..Default::default() };
     let optimizer = Optimizer::new(&model.parameters, precision, options);
-    let mut trainer =
-        Trainer { model: &mut model, optimizer, precision, seed: 0, draws: 0, accumulate: 1, profile: None };
+    let mut trainer = Trainer {
+        model: &mut model,
+        optimizer,
+        precision,
+        seed: 0,
+        draws: 0,
+        accumulate: 1,
+        graphs: args.graphs,
+        profile: None,
+    };
 
     let (times, reports) = measure(&mut trainer, &criterion, &batch, untimed, repeats)?;
     let dtype = name_of(precision);
     let Shape { images, height, width, tokens } = shape;
-    let what = format!("step {} {height}x{width} batch {images} {dtype}", config.backbone);
+    let graphs = if args.graphs { " as graphs" } else { "" };
+    let what = format!("step {} {height}x{width} batch {images} {dtype}{graphs}", config.backbone);
     let mut report = report(&what, &times, device);
     if let Some(cuda) = device.cuda() {
         let mean = times.iter().sum::<f64>() / times.len() as f64;
         report["tokens"] = tokens.into();
         report["images_per_s"] = (1e3 * images as f64 / mean).into();
         report["percent_of_roofline"] = args.percent_of_roofline(&cuda.name(), shape, mean).into();
+        if args.graphs {
+            report["graph_launches"] = cuda.graph_usage().launched.into();
+        }
         report["skipped_steps"] = reports[untimed..].iter().filter(|r| r.grad_norm.is_none()).count().into();
     }
     println!("{report}");

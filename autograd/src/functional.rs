@@ -106,10 +106,15 @@ pub fn l2_normalize<'t>(x: &Var<'t>) -> Var<'t> {
 }
 
 /// row_embed (R, C/2), col_embed (R, C/2) -> `[col_embed[x], row_embed[y]]` of the cells of feature maps of (h, w) `sizes`,
-/// row-major, one map after the other: (sum of h w, C).
+/// row-major, one map after the other, and zeros behind them: (cells, C).
 #[track_caller]
-pub fn position_learned<'t>(row_embed: &Var<'t>, col_embed: &Var<'t>, sizes: &Arc<[[usize; 2]]>) -> Var<'t> {
-    row_embed.tape().apply(PositionLearned { sizes: sizes.clone() }, &[row_embed, col_embed]).remove(0)
+pub fn position_learned<'t>(
+    row_embed: &Var<'t>,
+    col_embed: &Var<'t>,
+    sizes: &Arc<[[usize; 2]]>,
+    cells: usize,
+) -> Var<'t> {
+    row_embed.tape().apply(PositionLearned { sizes: sizes.clone(), cells }, &[row_embed, col_embed]).remove(0)
 }
 
 /// What the terms of the set loss share; all constants.
@@ -143,17 +148,20 @@ pub fn box_loss<'t>(boxes: &Var<'t>, targets: &Var<'t>, matching: &Matching<'_, 
     pair(boxes.tape().apply(BoxLoss, &[boxes, targets, matches, image_of_target, num_boxes]))
 }
 
-/// queries (L, B, Q, C), tokens (B, N, C), align_map (T, N) -> the contrastive alignment loss (L).
+/// queries (L, B, Q, C), tokens (B, N, C), align_map (T, N), token_count (1) i32: how many tokens of a caption are there -> the
+/// contrastive alignment loss (L).
 #[track_caller]
 pub fn contrastive_align_loss<'t>(
     queries: &Var<'t>,
     tokens: &Var<'t>,
     align_map: &Var<'t>,
+    token_count: &Tensor,
     matching: &Matching<'_, 't>,
     temperature: f64,
 ) -> Var<'t> {
     let Matching { matches, image_of_target, num_boxes } = matching;
-    let inputs = [queries, tokens, align_map, matches, image_of_target, num_boxes];
+    let token_count = queries.tape().constant(token_count.clone());
+    let inputs = [queries, tokens, align_map, &token_count, matches, image_of_target, num_boxes];
     queries.tape().apply(ContrastiveAlignLoss { temperature }, &inputs).remove(0)
 }
 

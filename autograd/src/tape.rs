@@ -61,7 +61,7 @@ impl<'p> Tape<'p> {
     /// in the run's stream; [`Tape::draws`] tells where the next step goes on. `parameters` must hold the copies that
     /// `precision` reads ([`Parameters::set_precision`]).
     pub fn training(parameters: &'p Parameters, device: Device, precision: Precision, seed: u64, draws: u64) -> Self {
-        Self::new(parameters, true, precision, Cx::new(device, true, true, seed, draws))
+        Self::new(parameters, true, precision, Cx::new(device, true, true, seed, draws).with_draws_on_device())
     }
 
     /// A tape with gradients but without dropout: for parity and gradient checks.

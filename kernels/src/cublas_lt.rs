@@ -59,7 +59,7 @@ impl Product {
 }
 
 /// Device addresses of a product's operands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Operands {
     pub d: u64,
     /// Whether to add to what is there.
@@ -117,7 +117,7 @@ impl CublasLt {
     fn multiply(&mut self, cuda: &'static Cuda, key: Key, operands: Operands) -> Result<bool, CublasError> {
         let handle = self.handle;
         let Some(plan) = self.plan(key, operands.bias)? else { return Ok(false) };
-        let done = accepted(plan.run(handle, cuda, operands))?.is_some();
+        let done = accepted(plan.run(handle, cuda, key, operands))?.is_some();
         if !done {
             self.plans.insert(key, None);
         }
@@ -179,13 +179,19 @@ impl Plan {
     }
 
     /// Enqueues the product. Its workspace is a tensor like any: the arena gives the same piece to the next.
-    fn run(&self, handle: sys::cublasLtHandle_t, cuda: &'static Cuda, operands: Operands) -> Result<(), CublasError> {
+    fn run(
+        &self,
+        handle: sys::cublasLtHandle_t,
+        cuda: &'static Cuda,
+        key: Key,
+        operands: Operands,
+    ) -> Result<(), CublasError> {
         let Operands { d, accumulate, a, b, bias } = operands;
         self.descriptor.set_bias(bias)?;
         let workspace = (self.workspace > 0)
             .then(|| Tensor::empty(&[self.workspace.div_ceil(DType::F32.size())], DType::F32, Device::Cuda(cuda)));
         let workspace = workspace.as_ref().map_or(0, Tensor::device_address);
-        if cuda.has_failed() {
+        if cuda.has_failed() || !cuda.makes(("product", key, operands, workspace)) {
             return Ok(());
         }
         let (alpha, beta) = (1.0f32, if accumulate { 1.0f32 } else { 0.0 });

@@ -14,6 +14,7 @@ use cudarc::driver::{CudaContext, CudaStream, result, sys};
 use crate::cublas_lt::CublasLt;
 use crate::cuda_memory::{Alloc, Allocator, Category, Usage};
 use crate::cudnn::Cudnn;
+use crate::graphs::{Graphs, Recording};
 use crate::kernel_source::KernelSource;
 use crate::launch::Modules;
 use crate::prefetch::Places;
@@ -25,8 +26,8 @@ pub struct Cuda {
     compute: Arc<CudaStream>,
     copy: Arc<CudaStream>,
     capability: u32,
-    allocator: Mutex<Allocator>,
-    is_allocating_state: AtomicBool,
+    pub(crate) allocator: Mutex<Allocator>,
+    pub(crate) is_allocating_state: AtomicBool,
     allows_tf32: AtomicBool,
     pub(crate) modules: Mutex<Modules>,
     /// `None` until the first convolution.
@@ -34,6 +35,9 @@ pub struct Cuda {
     choices: Mutex<HashMap<String, String>>,
     pub(crate) staging: Mutex<Staging>,
     pub(crate) places: Mutex<Places>,
+    pub(crate) graphs: Mutex<Graphs>,
+    /// The pass through a step that is under way in [`Self::as_graph`].
+    pub(crate) recording: Mutex<Option<Recording>>,
     /// Pinned memory for results, not in use.
     pub(crate) read_backs: Mutex<Vec<Pinned>>,
     /// Opened at its first use.
@@ -76,6 +80,8 @@ impl Cuda {
             choices: Mutex::default(),
             staging: Mutex::default(),
             places: Mutex::default(),
+            graphs: Mutex::default(),
+            recording: Mutex::default(),
             read_backs: Mutex::default(),
             cublas_lt: Mutex::default(),
             error: Mutex::default(),
@@ -209,7 +215,7 @@ impl Cuda {
         self.allows_tf32.load(Ordering::Relaxed)
     }
 
-    /// What is allocated inside of `make` counts as state: it outlives steps.
+    /// What is allocated inside of `make` counts as state: it outlives steps. Its contents are made at once.
     pub fn allocating_state<R>(&self, make: impl FnOnce() -> R) -> R {
         let before = self.is_allocating_state.swap(true, Ordering::Relaxed);
         let made = make();
@@ -222,13 +228,20 @@ impl Cuda {
         lock(&self.allocator).usage
     }
 
-    /// Waits for the device, and gives back what is kept for later steps: the places of batches, unused memory of the arena.
+    /// Whether tensors have pieces of what is kept, so that equal steps get equal addresses.
+    pub fn has_arena(&self) -> bool {
+        lock(&self.allocator).kind == Alloc::Arena
+    }
+
+    /// Waits for the device, and gives back what is kept for later steps: graphs, the places of batches, unused memory of the
+    /// arenas.
     pub fn release(&self) {
         self.bind();
         // A batch that no step received may still be on its way.
         for stream in [&self.copy, &self.compute] {
             self.remember(stream.synchronize(), || "waiting for the device".into());
         }
+        lock(&self.graphs).clear();
         *lock(&self.places) = Places::default();
         let trimmed = lock(&self.allocator).trim(self.stream());
         self.remember(trimmed, || "freeing device memory".into());
@@ -285,6 +298,9 @@ impl DeviceBuffer {
         self.cuda.bind();
         assert!(range.end <= self.bytes, "fill: {range:?} of {} bytes", self.bytes);
         let address = self.address + range.start as u64;
+        if !self.cuda.makes(("fill", address, byte, range.len())) {
+            return;
+        }
         // SAFETY: the range lies in this allocation, which is alive until after whatever is enqueued now.
         let filled = unsafe { result::memset_d8_async(address, byte, range.len(), self.cuda.stream()) };
         self.cuda.remember(filled, || "filling memory".into());

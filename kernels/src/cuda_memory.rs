@@ -1,4 +1,5 @@
-//! Device memory: one driver allocation a tensor, or one arena for all.
+//! Device memory: one driver allocation a tensor, or an arena for the state and one for what steps make. Between steps the
+//! latter is empty, so that equal steps get equal addresses.
 //!
 //! Memory is handed out and taken back in the order of the host, and used in the order of the compute stream, which is the
 //! same: what is freed may be handed out again at once.
@@ -101,9 +102,18 @@ impl Pieces {
 }
 
 pub(crate) struct Allocator {
-    kind: Alloc,
+    pub(crate) kind: Alloc,
     pub(crate) usage: Usage,
-    /// The arena's free pieces. Neighbours of one allocation are merged.
+    /// Whether nothing may be asked of the driver: while a graph is captured, what it gave would be the graph's.
+    pub(crate) is_closed: bool,
+    /// By category.
+    arenas: [Arena; 2],
+}
+
+/// Pieces of large allocations.
+#[derive(Default)]
+struct Arena {
+    /// Neighbours of one allocation are merged.
     free: Pieces,
     /// The driver's allocations: address to size.
     chunks: BTreeMap<u64, usize>,
@@ -111,7 +121,7 @@ pub(crate) struct Allocator {
 
 impl Allocator {
     pub(crate) fn new(kind: Alloc) -> Self {
-        Allocator { kind, usage: Usage::default(), free: Pieces::default(), chunks: BTreeMap::new() }
+        Allocator { kind, usage: Usage::default(), is_closed: false, arenas: Default::default() }
     }
 
     /// The address of `bytes` bytes.
@@ -124,7 +134,7 @@ impl Allocator {
         let bytes = self.granted(bytes);
         let address = match self.kind {
             Alloc::Each => self.reserve(bytes, stream)?,
-            Alloc::Arena => self.piece(bytes, stream)?,
+            Alloc::Arena => self.piece(bytes, category, stream)?,
         };
         match category {
             Category::State => self.usage.state += bytes,
@@ -152,22 +162,16 @@ impl Allocator {
         match self.kind {
             Alloc::Each => self.release(address, bytes, stream),
             Alloc::Arena => {
-                self.put_back(address, bytes);
+                self.arenas[category as usize].put_back(address, bytes);
                 Ok(())
             }
         }
     }
 
-    /// Gives back to the driver what is free of the arena.
+    /// Gives back to the driver what is free of the arenas.
     pub(crate) fn trim(&mut self, stream: sys::CUstream) -> Result<(), result::DriverError> {
-        let unused: Vec<(u64, usize)> =
-            self.chunks.iter().map(|(&a, &n)| (a, n)).filter(|(a, n)| self.free.sizes.get(a) == Some(n)).collect();
-        for (address, bytes) in unused {
-            self.free.remove(address);
-            self.chunks.remove(&address);
-            self.release(address, bytes, stream)?;
-        }
-        Ok(())
+        let unused = self.arenas.iter_mut().flat_map(Arena::take_unused).collect::<Vec<_>>();
+        unused.into_iter().try_for_each(|(address, bytes)| self.release(address, bytes, stream))
     }
 
     fn granted(&self, bytes: usize) -> usize {
@@ -178,21 +182,30 @@ impl Allocator {
     }
 
     /// The smallest free piece that is large enough, or a new chunk's beginning.
-    fn piece(&mut self, bytes: usize, stream: sys::CUstream) -> Result<u64, result::DriverError> {
-        let (address, size) = match self.free.take(bytes) {
+    fn piece(&mut self, bytes: usize, category: Category, stream: sys::CUstream) -> Result<u64, result::DriverError> {
+        let (address, size) = match self.arenas[category as usize].free.take(bytes) {
             Some(piece) => piece,
-            None => self.chunk(bytes, stream)?,
+            None => self.chunk(bytes, category, stream)?,
         };
         if size > bytes {
-            self.free.insert(address + bytes as u64, size - bytes);
+            self.arenas[category as usize].free.insert(address + bytes as u64, size - bytes);
         }
         Ok(address)
     }
 
     /// A new chunk of at least so many bytes: its address and size.
-    fn chunk(&mut self, bytes: usize, stream: sys::CUstream) -> Result<(u64, usize), result::DriverError> {
+    fn chunk(
+        &mut self,
+        bytes: usize,
+        category: Category,
+        stream: sys::CUstream,
+    ) -> Result<(u64, usize), result::DriverError> {
+        if self.is_closed {
+            return Err(result::DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED));
+        }
         // The arena grows by an eighth at least, so that its growth ends soon.
-        let size = bytes.max(CHUNK).max(self.usage.reserved / 8).next_multiple_of(ALIGNMENT);
+        let eighth = self.arenas[category as usize].chunks.values().sum::<usize>() / 8;
+        let size = bytes.max(CHUNK).max(eighth).next_multiple_of(ALIGNMENT);
         let (address, size) = match self.reserve(size, stream) {
             Ok(address) => (address, size),
             // If that is more than there is, what is needed may fit still, where chunks that are too small for it lie unused.
@@ -203,8 +216,34 @@ impl Allocator {
                 (self.reserve(bytes, stream)?, bytes)
             }
         };
-        self.chunks.insert(address, size);
+        self.arenas[category as usize].chunks.insert(address, size);
         Ok((address, size))
+    }
+
+    fn reserve(&mut self, bytes: usize, stream: sys::CUstream) -> Result<u64, result::DriverError> {
+        // SAFETY: the stream is alive as long as the device that owns this allocator.
+        let address = unsafe { result::malloc_async(stream, bytes) }?;
+        self.usage.reserved += bytes;
+        Ok(address)
+    }
+
+    fn release(&mut self, address: u64, bytes: usize, stream: sys::CUstream) -> Result<(), result::DriverError> {
+        self.usage.reserved -= bytes;
+        // SAFETY: `reserve` made it, and nothing enqueued later uses it.
+        unsafe { result::free_async(address, stream) }
+    }
+}
+
+impl Arena {
+    /// Takes out the allocations of which nothing is used: their addresses and sizes.
+    fn take_unused(&mut self) -> Vec<(u64, usize)> {
+        let is_unused = |(a, n): &(u64, usize)| self.free.sizes.get(a) == Some(n);
+        let unused: Vec<(u64, usize)> = self.chunks.iter().map(|(&a, &n)| (a, n)).filter(is_unused).collect();
+        for (address, _) in &unused {
+            self.free.remove(*address);
+            self.chunks.remove(address);
+        }
+        unused
     }
 
     fn put_back(&mut self, address: u64, bytes: usize) {
@@ -224,18 +263,5 @@ impl Allocator {
             size += n;
         }
         self.free.insert(start, size);
-    }
-
-    fn reserve(&mut self, bytes: usize, stream: sys::CUstream) -> Result<u64, result::DriverError> {
-        // SAFETY: the stream is alive as long as the device that owns this allocator.
-        let address = unsafe { result::malloc_async(stream, bytes) }?;
-        self.usage.reserved += bytes;
-        Ok(address)
-    }
-
-    fn release(&mut self, address: u64, bytes: usize, stream: sys::CUstream) -> Result<(), result::DriverError> {
-        self.usage.reserved -= bytes;
-        // SAFETY: `reserve` made it, and nothing enqueued later uses it.
-        unsafe { result::free_async(address, stream) }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Convolution {
 }
 
 /// What is computed, from and to addresses on the device.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) enum Call {
     /// y = conv(x, w).
     Forward { y: u64, x: u64, w: u64 },
@@ -140,7 +140,8 @@ impl Cuda {
             let bytes = algorithm.workspace;
             let workspace = (bytes > 0).then(|| Tensor::empty(&[bytes.div_ceil(4)], DType::I32, Device::Cuda(self)));
             let address = workspace.as_ref().map_or(0, Tensor::device_address);
-            if self.has_failed() {
+            // The algorithms that are left say which is the first.
+            if self.has_failed() || !self.makes(("convolution", key, call, plan.algorithms.len(), address)) {
                 return Ok(true);
             }
             match plan.run(*handle, algorithm, call, address) {

@@ -13,7 +13,7 @@ use crate::tensor::{Tensor, TensorMut};
 use crate::{DType, nvrtc};
 
 /// A kernel's argument.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct Arg {
     /// Its bytes, little-endian, as many as its type has.
     words: [u64; 6],
@@ -220,6 +220,9 @@ impl Cuda {
     }
 
     fn launch_function(&self, function: sys::CUfunction, declared: &Declaration, blocks: [usize; 3], args: &[Arg]) {
+        if !self.makes(("kernel", function, declared.block, blocks, args)) {
+            return;
+        }
         let [x, y, z] = blocks.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         let mut pointers: Vec<*mut c_void> =
             args.iter().map(|a| std::ptr::from_ref(&a.words).cast_mut().cast()).collect();

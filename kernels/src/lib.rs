@@ -14,6 +14,7 @@ pub mod device;
 pub mod dtype;
 pub mod exp;
 pub mod gemm;
+pub mod graphs;
 pub mod kernel_source;
 pub mod launch;
 pub mod matching;

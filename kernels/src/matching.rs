@@ -28,8 +28,8 @@ pub fn assert_kernel_dtypes(op: &str, floats: &[&Tensor], indices: &[&Tensor]) {
 }
 
 /// (target, row) of every matched target, layer by layer; rows count the queries of all images and layers, (L, B, Q)
-/// flattened. `matches` (L, T) i32 holds the query of each target (-1: none), `image_of_target` (T) i32 its image.
-/// Panics in the name of `op` when shapes or indices do not fit.
+/// flattened. `matches` (L, T) i32 holds the query of each target (-1: none), `image_of_target` (T) i32 its image; what pads
+/// the targets is of image B and matches none. Panics in the name of `op` when shapes or indices do not fit.
 #[track_caller]
 pub fn matched_pairs(
     op: &str,
@@ -44,8 +44,9 @@ pub fn matched_pairs(
     for (at, &query) in matches.as_slice::<i32>().iter().enumerate() {
         let (layer, target) = (at / targets, at % targets);
         let image = image_of_target[target];
+        let queries_of_image = if image == images as i32 { 0 } else { queries as i32 };
         assert!(
-            (0..images as i32).contains(&image) && (-1..queries as i32).contains(&query),
+            (0..=images as i32).contains(&image) && (-1..queries_of_image).contains(&query),
             "{op}: target {target} of image {image} matches query {query}; there are {images} images, {queries} queries"
         );
         if query >= 0 {

@@ -128,16 +128,28 @@ pub struct Cx {
     pub training: bool,
     /// False when no backward will come: ops may leave out what only it needs.
     pub saving: bool,
-    /// Where on a GPU lies the number (u64) of draws before this step, from which the step's are counted; 0 for nowhere.
-    pub draws_base: u64,
     seed: u64,
+    /// Before those that are counted here.
+    earlier: u64,
     draws: u64,
+    /// `earlier` on a GPU, as two words, if kernels read it there.
+    base: Option<Tensor>,
 }
 
 impl Cx {
     /// A context whose random numbers start at draw `draws` of the run with `seed`.
     pub fn new(device: Device, training: bool, saving: bool, seed: u64, draws: u64) -> Self {
-        Cx { device, training, saving, draws_base: 0, seed, draws }
+        Cx { device, training, saving, seed, earlier: 0, draws, base: None }
+    }
+
+    /// The same whose kernels on a GPU read there at which draw it starts: their arguments are those of every step.
+    pub fn with_draws_on_device(self) -> Self {
+        if self.device.cuda().is_none() {
+            return self;
+        }
+        let words = [self.draws as i32, (self.draws >> 32) as i32];
+        let base = Some(Tensor::from_slice(&words, &[2], self.device));
+        Cx { earlier: self.draws, draws: 0, base, ..self }
     }
 
     /// The next random stream; each call of an op that draws takes one.
@@ -148,12 +160,12 @@ impl Cx {
 
     /// A stream of this context as a kernel's argument.
     pub fn philox_arg(&self, philox: Option<Philox>) -> Arg {
-        Arg::philox(philox, self.draws_base)
+        Arg::philox(philox, self.base.as_ref().map_or(0, Tensor::device_address))
     }
 
     /// How many streams were taken since the run began.
     pub fn draws(&self) -> u64 {
-        self.draws
+        self.earlier + self.draws
     }
 }
 

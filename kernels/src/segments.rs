@@ -22,10 +22,29 @@ pub struct Segment {
 #[derive(Clone, Debug, Default)]
 pub struct Segments {
     list: Arc<[Segment]>,
+    /// The most queries and keys that a sequence may have, where that is not for the list to say.
+    bounds: Option<[usize; 2]>,
     on_device: Arc<OnceLock<Tensor>>,
 }
 
 impl Segments {
+    /// Of a bucket of shapes, whose sequences have so many queries and keys at most: launches depend on that alone. Query rows
+    /// may lie behind the last sequence.
+    #[track_caller]
+    pub fn within(self, queries: usize, keys: usize) -> Self {
+        let [most_queries, most_keys] = [self.most_queries(), self.most_keys()];
+        assert!(
+            most_queries <= queries && most_keys <= keys,
+            "segments: {most_queries} queries and {most_keys} keys, room for {queries} and {keys}"
+        );
+        Segments { bounds: Some([queries, keys]), ..self }
+    }
+
+    /// Whether every one of `rows` query rows is surely a sequence's.
+    pub fn covers(&self, rows: usize) -> bool {
+        self.bounds.is_none() && self.list.iter().map(|s| s.queries).sum::<usize>() == rows
+    }
+
     /// (S, 4) i32 on a GPU: query, queries, key, keys of each. Uploaded the first time.
     pub fn on_device(&self, device: Device) -> &Tensor {
         self.on_device.get_or_init(|| {
@@ -38,12 +57,12 @@ impl Segments {
 
     /// The most queries of a sequence.
     pub fn most_queries(&self) -> usize {
-        self.list.iter().map(|s| s.queries).max().unwrap_or(0)
+        self.bounds.map_or_else(|| self.list.iter().map(|s| s.queries).max().unwrap_or(0), |[queries, _]| queries)
     }
 
     /// The most keys of a sequence.
     pub fn most_keys(&self) -> usize {
-        self.list.iter().map(|s| s.keys).max().unwrap_or(0)
+        self.bounds.map_or_else(|| self.list.iter().map(|s| s.keys).max().unwrap_or(0), |[_, keys]| keys)
     }
 }
 
@@ -56,7 +75,7 @@ impl std::ops::Deref for Segments {
 
 impl FromIterator<Segment> for Segments {
     fn from_iter<I: IntoIterator<Item = Segment>>(segments: I) -> Self {
-        Segments { list: segments.into_iter().collect(), on_device: Arc::default() }
+        Segments { list: segments.into_iter().collect(), ..Segments::default() }
     }
 }
 

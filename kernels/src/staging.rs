@@ -118,6 +118,9 @@ impl Cuda {
             return;
         }
         self.bind();
+        if self.takes_upload(address, bytes) {
+            return;
+        }
         let mut staging = lock(&self.staging);
         if !staging.is_in_step {
             // SAFETY: tensors pass addresses of their own memory; `bytes` lives until the stream is waited for.
@@ -135,9 +138,10 @@ impl Cuda {
         self.remember(copied, || format!("uploading {} bytes", bytes.len()));
     }
 
-    /// Copies device memory to the host, and waits for it. After a failure the bytes stay as they are.
+    /// Copies device memory to the host, and waits for it. After a failure, and where nothing was computed because a step is only
+    /// recorded, the bytes stay as they are.
     pub(crate) fn download(&self, bytes: &mut [u8], address: u64) {
-        if address == 0 || bytes.is_empty() || self.has_failed() {
+        if address == 0 || bytes.is_empty() || self.has_failed() || self.misses_value() {
             return;
         }
         self.bind();
@@ -149,7 +153,7 @@ impl Cuda {
 
     /// Copies device memory to device memory, in the order of the compute stream.
     pub(crate) fn copy_on_device(&self, to: u64, from: u64, bytes: usize) {
-        if to == 0 || from == 0 || bytes == 0 || self.has_failed() {
+        if to == 0 || from == 0 || bytes == 0 || self.has_failed() || !self.makes(("copy", to, from, bytes)) {
             return;
         }
         self.bind();

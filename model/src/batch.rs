@@ -2,15 +2,28 @@
 
 use mdetr_kernels::Tensor;
 
+/// How many rows the packed tokens of a batch take, from the encoder on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// As many as there are tokens.
+    #[default]
+    Exact,
+    /// A multiple of an eighth of what the padded images and captions could have, so that few sizes occur. What lies behind the
+    /// tokens is nobody's: zeros go in, nothing reads what comes out, and its gradients are zeros.
+    Bucket,
+}
+
 /// Images and captions.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// (B, H, W, 3), normalized, zero-padded at the bottom and the right to the batch maximum.
+    /// (B, H, W, 3), normalized, zero-padded at the bottom and the right to the batch maximum, or to a bucket's size.
     pub images: Tensor,
     /// Valid (height, width) of each image in pixels.
     pub image_sizes: Vec<[usize; 2]>,
     /// Captions.
     pub text: Text,
+    /// How their tokens lie together.
+    pub packing: Packing,
 }
 
 /// Captions as token ids.
@@ -22,7 +35,8 @@ pub struct Text {
     pub counts: Vec<usize>,
 }
 
-/// What the images hold, all targets of a batch concatenated image by image (T of them).
+/// What the images hold, all targets of a batch concatenated image by image (T of them). In a bucket of shapes rows of no image
+/// may follow, which nothing reads.
 #[derive(Clone, Debug)]
 pub struct Targets {
     /// (T, 4) f32, normalized cxcywh.
@@ -31,7 +45,9 @@ pub struct Targets {
     pub positive_map: Tensor,
     /// (T, tokens) f32: the same over the batch's padded captions, for the contrastive alignment loss.
     pub align_map: Tensor,
-    /// (T) i32: whose target it is.
+    /// Tokens that every caption is padded to, without what a bucket adds: those that the alignment loss sees.
+    pub tokens: usize,
+    /// (T) i32: whose target it is; B for none.
     pub image_of_target: Tensor,
     /// Targets of each image.
     pub counts: Vec<usize>,

@@ -75,7 +75,8 @@ impl Criterion {
         let (bbox, giou) = f::box_loss(&outputs.boxes, &constant(&targets.boxes), &matching);
         let align = outputs.align.as_ref().map(|a| {
             let map = constant(&targets.align_map);
-            f::contrastive_align_loss(&a.queries, &a.tokens, &map, &matching, c.temperature_nce)
+            let tokens = Tensor::from_slice(&[targets.tokens as i32], &[1], tape.device());
+            f::contrastive_align_loss(&a.queries, &a.tokens, &map, &tokens, &matching, c.temperature_nce)
         });
         let mut terms = vec![(&ce, c.ce_loss_coef), (&bbox, c.bbox_loss_coef), (&giou, c.giou_loss_coef)];
         terms.extend(align.as_ref().map(|a| (a, c.contrastive_align_loss_coef)));
@@ -111,7 +112,7 @@ impl<'t> Losses<'t> {
 
     /// For each image of a layer, (query, target) pairs in the order of the queries; targets count within their image.
     pub fn pairs(&self, layer: usize, targets: &Targets) -> Vec<Vec<(usize, usize)>> {
-        let total: usize = targets.counts.iter().sum();
+        let total = targets.image_of_target.len();
         let matches = self.matches.to_device(Device::Cpu);
         let matches = &matches.as_slice::<i32>()[layer * total..(layer + 1) * total];
         let mut first = 0;

@@ -6,7 +6,7 @@ use mdetr_kernels::activation::Activation;
 use mdetr_kernels::{DType, Tensor};
 
 use crate::backbone::{Backbone, Conv};
-use crate::batch::{Batch, Text};
+use crate::batch::{Batch, Packing, Text};
 use crate::config::ModelConfig;
 use crate::init::Builder;
 use crate::nn::{Linear, Mlp};
@@ -71,6 +71,8 @@ pub struct ImageFeatures<'t> {
     pub grid_size: [usize; 2],
     /// Valid cells (rows, columns) of each image.
     pub sizes: Vec<[usize; 2]>,
+    /// How they lie together with the captions' tokens.
+    pub packing: Packing,
 }
 
 impl Mdetr {
@@ -100,6 +102,7 @@ impl Mdetr {
         // thirds of all.
         let text = network.encode_text(tape, &batch.text);
         let images = network.encode_images(tape, &batch.images, &batch.image_sizes);
+        let images = ImageFeatures { packing: batch.packing, ..images };
         network.predict(&images, &text, &batch.text)
     }
 }
@@ -135,7 +138,7 @@ impl Network {
         }
     }
 
-    /// images (B, H, W, 3), of which `sizes` pixels are valid.
+    /// images (B, H, W, 3), of which `sizes` pixels are valid; to be packed exactly.
     pub fn encode_images<'t>(&self, tape: &'t Tape<'t>, images: &Tensor, sizes: &[[usize; 2]]) -> ImageFeatures<'t> {
         let pixels = f::cast(&tape.constant(images.to_device(tape.device())), tape.compute_dtype());
         let features = self.backbone.forward(&pixels); // (B, h, w, channels)
@@ -146,7 +149,7 @@ impl Network {
             panic!("images are {:?}", images.shape())
         };
         let sizes = sizes.iter().map(|s| [valid_cells(s[0], height, h), valid_cells(s[1], width, w)]).collect();
-        ImageFeatures { grid: grid.reshape(&[b * h * w, c]), grid_size: [h, w], sizes }
+        ImageFeatures { grid: grid.reshape(&[b * h * w, c]), grid_size: [h, w], sizes, packing: Packing::Exact }
     }
 
     /// text (B, T) -> (B * T, C), ready for the encoder.
@@ -159,7 +162,7 @@ impl Network {
     /// How the tokens of these images and captions are packed.
     pub fn layout(&self, images: &ImageFeatures, text: &Text) -> Layout {
         let device = images.grid.tape().device();
-        Layout::new(&images.sizes, images.grid_size, &text.counts, text.shape()[1], device)
+        Layout::new(&images.sizes, images.grid_size, &text.counts, text.shape()[1], images.packing, device)
     }
 
     /// Predictions from features of B images and their captions.
@@ -169,7 +172,7 @@ impl Network {
         self.predict_at(positions, images, text_features, text)
     }
 
-    /// Predictions with given position encodings of the valid image tokens (sum of h * w, C).
+    /// Predictions with given position encodings of the valid image tokens ([`Layout::cells`], C).
     pub fn predict_at<'t>(
         &self,
         positions: Var<'t>,

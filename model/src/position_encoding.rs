@@ -47,15 +47,16 @@ impl PositionEncoding {
         }
     }
 
-    /// (sum of h * w over images, C), valid cells row-major, in the type of the masters.
+    /// ([`Layout::cells`], C), valid cells row-major, in the type of the masters.
     pub fn forward<'t>(&self, tape: &'t Tape<'t>, layout: &Layout) -> Var<'t> {
         match self {
             PositionEncoding::Sine { width } => {
-                let positions = position_sine(&layout.sizes, *width, tape.device());
+                let positions = position_sine(&layout.sizes, layout.cells(), *width, tape.device());
                 f::cast(&tape.constant(positions), tape.master_dtype())
             }
             PositionEncoding::Learned { row_embed, col_embed } => {
-                f::position_learned(&tape.parameter(*row_embed), &tape.parameter(*col_embed), &layout.sizes)
+                let (row_embed, col_embed) = (tape.parameter(*row_embed), tape.parameter(*col_embed));
+                f::position_learned(&row_embed, &col_embed, &layout.sizes, layout.cells())
             }
         }
     }

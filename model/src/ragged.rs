@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use mdetr_kernels::{Device, Segment, Segments, Tensor};
 
+use crate::batch::Packing;
+
 /// The layout of one batch.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -21,6 +23,7 @@ pub struct Layout {
     pub text_counts: Vec<usize>,
     /// First row of each image's sequence, and the total at the end.
     starts: Vec<usize>,
+    packing: Packing,
     device: Device,
 }
 
@@ -33,6 +36,7 @@ impl Layout {
         grid: [usize; 2],
         text_counts: &[usize],
         text_len: usize,
+        packing: Packing,
         device: Device,
     ) -> Self {
         assert_eq!(sizes.len(), text_counts.len(), "layout: one caption an image");
@@ -40,7 +44,7 @@ impl Layout {
         for &[h, w] in sizes {
             starts.push(starts[starts.len() - 1] + h * w + text_len);
         }
-        Layout { sizes: sizes.into(), grid, text_len, text_counts: text_counts.to_vec(), starts, device }
+        Layout { sizes: sizes.into(), grid, text_len, text_counts: text_counts.to_vec(), starts, packing, device }
     }
 
     /// Number of images.
@@ -50,23 +54,51 @@ impl Layout {
 
     /// Rows of the packed tensor.
     pub fn rows(&self) -> usize {
-        self.starts[self.images()]
+        let tokens = self.starts[self.images()];
+        match self.packing {
+            Packing::Exact => tokens,
+            Packing::Bucket => tokens.next_multiple_of((self.images() * self.longest()).div_ceil(8).max(1)),
+        }
+    }
+
+    /// Rows of a tensor that holds the valid image tokens only.
+    pub fn cells(&self) -> usize {
+        match self.packing {
+            Packing::Exact => (0..self.images()).map(|b| self.image_tokens(b)).sum(),
+            Packing::Bucket => self.images() * self.grid[0] * self.grid[1],
+        }
+    }
+
+    /// Rows of a sequence whose image fills the grid.
+    fn longest(&self) -> usize {
+        self.grid[0] * self.grid[1] + self.text_len
     }
 
     fn image_tokens(&self, b: usize) -> usize {
         self.sizes[b][0] * self.sizes[b][1]
     }
 
-    fn index(&self, of: impl Fn(usize, &mut Vec<i32>)) -> Tensor {
+    fn index(&self, of: impl Fn(usize, &mut Vec<i32>)) -> Vec<i32> {
         let mut index = Vec::with_capacity(self.rows());
         (0..self.images()).for_each(|b| of(b, &mut index));
-        Tensor::from_slice(&index, &[index.len()], self.device)
+        index
     }
 
-    /// For each packed row, the row of the concatenation of (image grid (B*H*W), text (B*T)).
+    fn tensor(&self, index: &[i32]) -> Tensor {
+        Tensor::from_slice(index, &[index.len()], self.device)
+    }
+
+    /// For each packed row what `of` says of the image's, -1 behind the last.
+    fn packed_index(&self, of: impl Fn(usize, &mut Vec<i32>)) -> Tensor {
+        let mut index = self.index(of);
+        index.resize(self.rows(), -1);
+        self.tensor(&index)
+    }
+
+    /// For each packed row, the row of the concatenation of (image grid (B*H*W), text (B*T)); -1 for a bucket's tail.
     pub fn pack_index(&self) -> Tensor {
         let grid_rows = self.images() * self.grid[0] * self.grid[1];
-        self.index(|b, index| {
+        self.packed_index(|b, index| {
             let [h, w] = self.sizes[b];
             for y in 0..h {
                 index.extend((0..w).map(|x| ((b * self.grid[0] + y) * self.grid[1] + x) as i32));
@@ -75,7 +107,7 @@ impl Layout {
         })
     }
 
-    /// For each packed row, the row of a tensor that holds the valid image tokens only; -1 for text.
+    /// For each packed row, the row of a tensor that holds the valid image tokens only; -1 for text and a bucket's tail.
     pub fn position_index(&self) -> Tensor {
         let mut next = 0;
         let starts: Vec<i32> = (0..self.images())
@@ -84,7 +116,7 @@ impl Layout {
                 next - self.image_tokens(b) as i32
             })
             .collect();
-        self.index(|b, index| {
+        self.packed_index(|b, index| {
             index.extend((0..self.image_tokens(b) as i32).map(|i| starts[b] + i));
             index.extend(std::iter::repeat_n(-1, self.text_len));
         })
@@ -92,10 +124,11 @@ impl Layout {
 
     /// For each row of a (B*T) text tensor, its packed row.
     pub fn text_index(&self) -> Tensor {
-        self.index(|b, index| {
+        let index = self.index(|b, index| {
             let first = self.starts[b] + self.image_tokens(b);
             index.extend((0..self.text_len).map(|t| (first + t) as i32));
-        })
+        });
+        self.tensor(&index)
     }
 
     /// For each position of a padded (B*H*W) grid, its row of `rows`, a tensor of valid image tokens only or the packed
@@ -112,7 +145,7 @@ impl Layout {
             }
             first += h * w;
         }
-        Tensor::from_slice(&index, &[index.len()], self.device)
+        self.tensor(&index)
     }
 
     fn valid_keys(&self, b: usize) -> usize {
@@ -127,14 +160,22 @@ impl Layout {
             key: self.starts[b],
             keys: self.valid_keys(b),
         };
-        (0..self.images()).map(segment).collect()
+        self.bounded((0..self.images()).map(segment).collect(), self.longest())
     }
 
     /// The decoder's attention to the encoder's output, `queries` rows an image.
     pub fn cross_segments(&self, queries: usize) -> Segments {
         let segment =
             |b: usize| Segment { query: b * queries, queries, key: self.starts[b], keys: self.valid_keys(b) };
-        (0..self.images()).map(segment).collect()
+        self.bounded((0..self.images()).map(segment).collect(), queries)
+    }
+
+    /// Of a bucket: what any of its batches may have.
+    fn bounded(&self, segments: Segments, queries: usize) -> Segments {
+        match self.packing {
+            Packing::Exact => segments,
+            Packing::Bucket => segments.within(queries, self.longest()),
+        }
     }
 }
 

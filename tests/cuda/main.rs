@@ -2,8 +2,10 @@
 //! host that waits for nothing. With `MDETR_GPU` set to a number, on that GPU instead.
 
 mod agreement;
+mod buckets;
 #[path = "../common/goldens.rs"]
 mod goldens;
+mod graphs;
 mod micro;
 mod program;
 mod steps;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use mdetr_kernels::philox::Philox;
 use mdetr_kernels::{DType, Device, Precision, Tensor};
-use mdetr_model::batch::Text;
+use mdetr_model::batch::{Packing, Text};
 use mdetr_model::criterion::Criterion;
 use mdetr_model::pretrain::Phrases;
 use mdetr_model::{Batch, Mdetr, Targets};
@@ -20,7 +20,7 @@ use mdetr_train::settings::Settings;
 /// Every kind of layer that detection has: a RoBERTa, attention of two widths, dropout, auxiliary losses, an average.
 const CONFIG: &str = include_str!("micro.json");
 
-const RATES: Rates = Rates { base: 1e-3, backbone: 1e-3, text_encoder: 5e-4 };
+pub const RATES: Rates = Rates { base: 1e-3, backbone: 1e-3, text_encoder: 5e-4 };
 
 /// The most targets of an image.
 const TARGETS: usize = 3;
@@ -55,11 +55,13 @@ pub fn batch(step: u64) -> Collated {
             images: Tensor::from_slice(&pixels, &[b, side, side, 3], Device::Cpu),
             image_sizes: vec![[32, 32], [32, 20]],
             text: Text { ids: Tensor::from_slice(&ids, &[b, tokens], Device::Cpu), counts: vec![7, 5] },
+            packing: Packing::Exact,
         },
         targets: Targets {
             boxes: Tensor::from_slice(&boxes, &[total, 4], Device::Cpu),
             positive_map: map(256),
             align_map: map(tokens),
+            tokens,
             image_of_target: Tensor::from_slice(&[0, 0, 0, 1], &[total], Device::Cpu),
             counts: vec![TARGETS, 1],
         },
@@ -67,6 +69,39 @@ pub fn batch(step: u64) -> Collated {
         records: Vec::new(),
         share: 1.0,
     }
+}
+
+/// The same batch in a bucket of shapes; of every four steps the last two have fewer tokens and targets. Behind the targets lies
+/// `tail`, where nothing may read it.
+pub fn bucket(step: u64, tail: f32) -> Collated {
+    let mut collated = batch(step);
+    let Collated { batch: Batch { image_sizes, text, packing, .. }, targets, .. } = &mut collated;
+    *packing = Packing::Bucket;
+    if step % 4 >= 2 {
+        *image_sizes = vec![[32, 12], [16, 32]];
+        text.counts = vec![6, 3];
+        targets.counts = vec![TARGETS, 0];
+    }
+    let (width, longest, there) = (targets.tokens, text.counts[0], targets.counts.iter().sum::<usize>());
+    let (tokens, rows) = (16, 32);
+    let ids = text.ids.as_slice::<i32>().chunks(width).flat_map(|row| padded(&row[..longest], tokens, 1));
+    text.ids = Tensor::from_slice(&ids.collect::<Vec<_>>(), &[text.counts.len(), tokens], Device::Cpu);
+    let boxes = padded(&targets.boxes.as_slice()[..there * 4], rows * 4, tail);
+    targets.boxes = Tensor::from_slice(&boxes, &[rows, 4], Device::Cpu);
+    let map = padded(&targets.positive_map.as_slice()[..there * 256], rows * 256, tail);
+    targets.positive_map = Tensor::from_slice(&map, &[rows, 256], Device::Cpu);
+    let map = targets.align_map.as_slice().chunks(width).take(there);
+    let map: Vec<f32> = map.flat_map(|row| padded(&row[..longest], tokens, tail)).collect();
+    targets.align_map = Tensor::from_slice(&padded(&map, rows * tokens, tail), &[rows, tokens], Device::Cpu);
+    targets.tokens = longest;
+    let images = padded(&targets.image_of_target.as_slice()[..there], rows, text.counts.len() as i32);
+    targets.image_of_target = Tensor::from_slice(&images, &[rows], Device::Cpu);
+    collated
+}
+
+/// With `tail` behind, up to `len` elements.
+fn padded<T: Copy>(values: &[T], len: usize, tail: T) -> Vec<T> {
+    values.iter().copied().chain(std::iter::repeat(tail)).take(len).collect()
 }
 
 /// What a few steps leave.
@@ -77,19 +112,30 @@ pub struct Trained {
     pub state: Vec<Vec<f64>>,
 }
 
-/// Trains a new model on the batches.
-pub fn train(device: Device, precision: Precision, batches: Vec<Collated>) -> Trained {
-    train_between(None, None, device, precision, batches)
+/// How a model is trained.
+pub struct How<'a> {
+    /// A checkpoint that it goes on from.
+    pub from: Option<&'a Path>,
+    /// A checkpoint that it is saved as.
+    pub to: Option<&'a Path>,
+    pub graphs: bool,
+    pub rates: fn(usize) -> Rates,
 }
 
-/// The same for one that goes on from the checkpoint `from`, and is saved as the checkpoint `to`.
-pub fn train_between(
-    from: Option<&Path>,
-    to: Option<&Path>,
-    device: Device,
-    precision: Precision,
-    batches: Vec<Collated>,
-) -> Trained {
+impl Default for How<'_> {
+    fn default() -> Self {
+        How { from: None, to: None, graphs: false, rates: |_| RATES }
+    }
+}
+
+/// Trains a new model on the batches.
+pub fn train(device: Device, precision: Precision, batches: Vec<Collated>) -> Trained {
+    train_as(How::default(), device, precision, batches)
+}
+
+/// The same, in this way.
+pub fn train_as(how: How, device: Device, precision: Precision, batches: Vec<Collated>) -> Trained {
+    let How { from, to, graphs, rates } = how;
     let config = config();
     let mut model = Mdetr::new(&config.model, 5).unwrap();
     let size: usize = model.parameters.iter().map(|(_, p)| p.value.len()).sum();
@@ -100,14 +146,14 @@ pub fn train_between(
     let options = config.training.optimizer_options();
     let optimizer = Optimizer::new(&model.parameters, precision, options);
     let mut trainer =
-        Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, accumulate: 1, profile: None };
+        Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, accumulate: 1, graphs, profile: None };
     if let Some(from) = from {
         let state = checkpoint::state(from).unwrap();
         checkpoint::restore_optimizer(from, &state, &trainer.model.parameters, &mut trainer.optimizer).unwrap();
         trainer.draws = state.position.draws;
     }
     let criterion = Criterion::new(&config.criterion);
-    let reports = trainer.train(&criterion, batches.into_iter().map(Ok), |_| RATES);
+    let reports = trainer.train(&criterion, batches.into_iter().map(Ok), rates);
     if let Some(to) = to {
         let position = Position { draws: trainer.draws, ..Position::default() };
         checkpoint::write(to, &config, &trainer.model.parameters, &trainer.optimizer, position).unwrap();

@@ -60,6 +60,10 @@ fn trains_evaluates_and_grounds() {
         let log: Value = serde_json::from_str(&success(&[&args[..], &["--max-steps", "3"]].concat(), dir)).unwrap();
         assert!(log["train_loss"].as_f64().unwrap().is_finite(), "{log}");
     }
+    let args =
+        ["train", "--config", "tiny.json", "--device", "cuda", "--graphs", "--epochs", "2", "--run-name", "graphs"];
+    let log: Value = serde_json::from_str(&success(&args, dir)).unwrap();
+    assert!(log["train_loss"].as_f64().unwrap().is_finite(), "{log}");
     let on_gpu = success(&["eval", "runs/fp16", "--device", "cuda"], dir);
     let on_cpu = success(&["eval", "runs/fp16", "--device", "cpu"], dir);
     let metrics = |text: &str| -> Value { serde_json::from_str(text.lines().next().unwrap()).unwrap() };
@@ -86,6 +90,21 @@ fn trains_evaluates_and_grounds() {
         assert!(errors.len() == 1 && errors[0].contains("OUT_OF_MEMORY"), "{args:?}: {message}");
     }
     assert_eq!(std::fs::read(dir.join("runs/fp16/checkpoint/model.safetensors")).unwrap(), weights);
+}
+
+#[test]
+fn graphs_need_a_gpu_and_its_arena() {
+    for (args, reason) in [
+        (&["--device", "cpu"][..], "the CPU trains without --graphs"),
+        (&["--device", "cuda", "--accumulate", "2"], "steps of one batch"),
+        (&["--device", "cuda", "--alloc", "each"], "leave one of --graphs and --alloc each out"),
+    ] {
+        let out = mdetr(&[&["train", "--graphs"], args].concat(), Path::new("."));
+        let message = String::from_utf8(out.stderr).unwrap();
+        assert!(!out.status.success() && out.stdout.is_empty());
+        let errors: Vec<&str> = message.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(reason), "{message}");
+    }
 }
 
 #[test]

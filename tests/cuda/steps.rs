@@ -6,7 +6,7 @@ use mdetr_kernels::{Device, Precision, Tensor};
 use mdetr_train::collate::Collated;
 use serde_json::Value;
 
-use super::micro::{Trained, batch, train, train_between};
+use super::micro::{How, Trained, batch, train, train_as};
 
 fn batches(steps: u64) -> Vec<Collated> {
     (0..steps).map(batch).collect()
@@ -60,8 +60,9 @@ fn go_on_from_a_checkpoint() {
         let cuda = Cuda::open(gpu, Alloc::Arena).unwrap();
         let device = Device::Cuda(cuda);
         let whole = on(cuda, precision, batches(4));
-        train_between(None, Some(&saved), device, precision, batches(2)).reports.unwrap();
-        let rest = train_between(Some(&saved), None, device, precision, batches(4).split_off(2));
+        let until = How { to: Some(&saved), ..How::default() };
+        train_as(until, device, precision, batches(2)).reports.unwrap();
+        let rest = train_as(How { from: Some(&saved), ..How::default() }, device, precision, batches(4).split_off(2));
         cuda.release();
         let losses =
             |trained: &Trained| trained.reports.as_ref().unwrap().iter().map(|r| r.losses[0].1).collect::<Vec<_>>();

@@ -96,6 +96,10 @@ pub struct TrainingConfig {
     pub ema_decay: f64,
     /// Batches whose gradients make one step: the step of a batch so many times as large, in the memory of one.
     pub accumulate: usize,
+    /// Rounds the sizes of batches up, so that few occur.
+    pub buckets: bool,
+    /// Captures steps as graphs of a GPU, and launches these; batches are rounded up for it.
+    pub graphs: bool,
     /// Evaluates every so many epochs.
     pub eval_skip: usize,
     /// Saves inside of epochs too, after so many steps (`500`) or minutes (`10m`).
@@ -207,6 +211,8 @@ impl Default for TrainingConfig {
             ema: false,
             ema_decay: 0.9998,
             accumulate: 1,
+            buckets: false,
+            graphs: false,
             eval_skip: 1,
             save_every: None,
             keep: None,

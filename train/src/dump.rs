@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use mdetr_autograd::{Gradients, Parameters, Tape};
 use mdetr_kernels::{DType, Device, Precision, Tensor};
-use mdetr_model::batch::Text;
+use mdetr_model::batch::{Packing, Text};
 use mdetr_model::criterion::{Criterion, Losses};
 use mdetr_model::mdetr::TOKEN_COLUMNS;
 use mdetr_model::ragged::Layout;
@@ -104,7 +104,7 @@ impl Inputs<'_> {
         }
         let images: Vec<_> = images.iter().map(|(pixels, size)| (pixels.as_slice(), *size)).collect();
         let (images, image_sizes) = collator.images(&images);
-        Ok(Batch { images, image_sizes, text })
+        Ok(Batch { images, image_sizes, text, packing: Packing::Exact })
     }
 
     fn targets(&self, batch: &Batch) -> Result<Targets> {
@@ -128,6 +128,7 @@ impl Inputs<'_> {
             boxes: Tensor::from_slice(&boxes, &[total, 4], Device::Cpu),
             positive_map: Tensor::from_slice(&map, &[total, TOKEN_COLUMNS], Device::Cpu),
             align_map: Tensor::from_slice(&align, &[total, tokens], Device::Cpu),
+            tokens,
             image_of_target: Tensor::from_slice(&image, &[total], Device::Cpu),
             counts,
         })

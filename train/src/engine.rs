@@ -15,12 +15,12 @@ use mdetr_model::pretrain::caption_contrastive;
 use serde::{Deserialize, Serialize};
 
 use crate::accumulate::with_shares;
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Sent};
 use crate::collate::Collated;
 use crate::optimizer::Optimizer;
 use crate::progress::Progress;
 use crate::schedule::{Rates, Schedule};
-use crate::status::{BatchLosses, Status, StepNumbers};
+use crate::status::{BatchLosses, Record, Status, StepNumbers};
 use crate::tensorboard::EventWriter;
 
 /// A model in training.
@@ -33,6 +33,8 @@ pub struct Trainer<'a> {
     pub precision: Precision,
     /// Batches whose gradients make a step of [`Self::train`].
     pub accumulate: usize,
+    /// Whether a GPU runs steps of one batch as graphs.
+    pub graphs: bool,
     /// Of dropout.
     pub seed: u64,
     /// Random streams taken so far.
@@ -84,6 +86,13 @@ struct Accumulated {
     images: Vec<String>,
 }
 
+/// A step whose work is done, or enqueued.
+struct Updated {
+    record: Record,
+    /// Of the batches, for messages.
+    images: String,
+}
+
 /// A step that was enqueued; on a GPU its numbers come later.
 pub struct Enqueued {
     status: Status,
@@ -103,24 +112,37 @@ impl Trainer<'_> {
 
     /// One step of the image-caption warm-up. On a GPU it waits for the step's end.
     pub fn pretrain_step(&mut self, batch: &Collated, rates: Rates) -> Result<StepReport> {
-        let mut step = self.begin();
+        self.begin();
+        let mut step = Accumulated::default();
         self.add_with(&mut step, batch, |model, tape| {
             (caption_contrastive(model, tape, &batch.batch, &batch.phrases), Vec::new())
         });
-        let enqueued = self.end(step, rates);
+        let updated = self.update(step, rates);
+        let enqueued = self.end(updated);
         self.report(enqueued)
     }
 
     /// One step on the detection losses, without waiting for it.
     pub fn enqueue(&mut self, criterion: &Criterion, batch: &Collated, rates: Rates) -> Enqueued {
-        let mut step = self.begin();
-        self.add(&mut step, criterion, batch);
-        self.end(step, rates)
+        self.begin();
+        let draws = self.draws;
+        // A graph may ask for it again.
+        let graphs = self.model.parameters.device().cuda().filter(|_| self.graphs && self.profile.is_none());
+        let mut work = || {
+            self.draws = draws;
+            let mut step = Accumulated::default();
+            self.add(&mut step, criterion, batch);
+            self.update(step, rates)
+        };
+        let updated = match graphs {
+            Some(cuda) => cuda.as_graph(work),
+            None => work(),
+        };
+        self.end(updated)
     }
 
-    fn begin(&self) -> Accumulated {
+    fn begin(&self) {
         self.model.parameters.device().cuda().into_iter().for_each(Cuda::begin_step);
-        Accumulated::default()
     }
 
     /// Adds the gradients of the detection losses on a batch to those of its step.
@@ -155,12 +177,17 @@ impl Trainer<'_> {
         }
     }
 
-    fn end(&mut self, step: Accumulated, rates: Rates) -> Enqueued {
+    fn update(&mut self, step: Accumulated, rates: Rates) -> Updated {
         // A loss that is not finite has gradients that are not finite: the optimizer touches nothing.
         let outcome = self.optimizer.enqueue(&mut self.model.parameters, &step.gradients, rates);
-        let status = Status::send(&step.losses, &outcome);
+        let record = Record::new(&step.losses, &outcome);
+        Updated { record, images: format!("images {}", step.images.join(", ")) }
+    }
+
+    fn end(&self, Updated { record, images }: Updated) -> Enqueued {
+        let status = record.send();
         self.model.parameters.device().cuda().into_iter().for_each(Cuda::end_step);
-        Enqueued { status, images: format!("images {}", step.images.join(", ")) }
+        Enqueued { status, images }
     }
 
     /// What a step tells; waits for it where it is under way. Errors: a loss or a gradient that is not finite, with its name
@@ -214,22 +241,54 @@ impl Trainer<'_> {
         };
         let mut batches = Ahead::new(with_shares(batches, self.accumulate), device);
         for number in first.. {
-            let (mut step, mut images) = (None, 0);
-            for batch in batches.by_ref().take(self.accumulate) {
-                let batch = batch?;
-                let step = step.get_or_insert_with(|| self.begin());
-                batch.use_in(device, |batch| {
-                    images += batch.records.len();
-                    self.add(step, criterion, batch);
-                });
-            }
-            let Some(step) = step else { break };
-            under_way.push_back((number, images, self.end(step, rates(number))));
+            let step = match self.accumulate {
+                1 => self.next_step(criterion, &mut batches, rates(number)),
+                _ => self.next_accumulated(criterion, &mut batches, rates(number)),
+            };
+            let Some((images, enqueued)) = step? else { break };
+            under_way.push_back((number, images, enqueued));
             if under_way.len() > ahead {
                 under_way.pop_front().map_or(Ok(()), |step| finish(self, step))?;
             }
         }
         under_way.into_iter().try_for_each(|step| finish(self, step))
+    }
+
+    /// A step on the next batch, and the number of its images.
+    fn next_step(
+        &mut self,
+        criterion: &Criterion,
+        batches: &mut impl Iterator<Item = Result<Sent>>,
+        rates: Rates,
+    ) -> Result<Option<(usize, Enqueued)>> {
+        let device = self.model.parameters.device();
+        let step = |batch: &Collated| (batch.records.len(), self.enqueue(criterion, batch, rates));
+        batches.next().map(|batch| Ok(batch?.use_in(device, step))).transpose()
+    }
+
+    /// A step on the next [`Self::accumulate`] batches, and the number of their images.
+    fn next_accumulated(
+        &mut self,
+        criterion: &Criterion,
+        batches: &mut impl Iterator<Item = Result<Sent>>,
+        rates: Rates,
+    ) -> Result<Option<(usize, Enqueued)>> {
+        let device = self.model.parameters.device();
+        let (mut step, mut images) = (None, 0);
+        for batch in batches.take(self.accumulate) {
+            let batch = batch?;
+            let step = step.get_or_insert_with(|| {
+                self.begin();
+                Accumulated::default()
+            });
+            batch.use_in(device, |batch| {
+                images += batch.records.len();
+                self.add(step, criterion, batch);
+            });
+        }
+        let Some(step) = step else { return Ok(None) };
+        let updated = self.update(step, rates);
+        Ok(Some((images, self.end(updated))))
     }
 
     /// Steps of an epoch, the first of which is number `first` of the run.

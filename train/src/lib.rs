@@ -3,6 +3,7 @@
 
 pub mod accumulate;
 pub mod ahead;
+pub mod buckets;
 pub mod checkpoint;
 pub mod chunks;
 pub mod collate;

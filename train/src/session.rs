@@ -9,7 +9,7 @@ use image::RgbImage;
 use mdetr_autograd::{Tape, Var};
 use mdetr_kernels::Precision;
 use mdetr_kernels::cuda::Cuda;
-use mdetr_model::batch::Text;
+use mdetr_model::batch::{Packing, Text};
 use mdetr_model::mdetr::ImageFeatures;
 use mdetr_model::postprocess::postprocess;
 use mdetr_model::{Batch, Mdetr};
@@ -75,7 +75,7 @@ impl Session {
     /// One image, as the published program reads it, and its caption as a batch.
     pub fn batch(&self, image: &Path, caption: &str) -> Result<Batch> {
         let (images, image_sizes) = self.prepare(read(image)?);
-        Ok(Batch { images, image_sizes, text: self.encode(caption)?.1 })
+        Ok(Batch { images, image_sizes, text: self.encode(caption)?.1, packing: Packing::Exact })
     }
 
     /// Takes the image, so that a large one is gone before the network runs.

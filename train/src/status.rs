@@ -19,13 +19,24 @@ pub struct BatchLosses {
     pub terms: Vec<(&'static str, Tensor)>,
 }
 
+/// The record of a step, where it was computed.
+pub struct Record {
+    names: Names,
+    numbers: Tensor,
+}
+
 /// The record of a step on its way to the host.
 pub struct Status {
+    names: Names,
+    numbers: Numbers,
+}
+
+/// What the numbers of a record are.
+struct Names {
     /// Name and number of values of each loss term.
     terms: Vec<(&'static str, usize)>,
     /// Of each batch.
     shares: Vec<f64>,
-    numbers: Numbers,
 }
 
 enum Numbers {
@@ -42,9 +53,9 @@ pub struct StepNumbers {
     pub outcome: Outcome,
 }
 
-impl Status {
-    /// Gathers and sends the losses of the step's batches, and what the optimizer's step left.
-    pub fn send(batches: &[BatchLosses], optimizer: &Tensor) -> Self {
+impl Record {
+    /// Gathers the losses of the step's batches, and what the optimizer's step left.
+    pub fn new(batches: &[BatchLosses], optimizer: &Tensor) -> Self {
         let device = optimizer.device();
         let nothing = Parameters::default();
         let tape = Tape::inference(&nothing, device, Precision::F32);
@@ -54,27 +65,35 @@ impl Status {
         let rows: usize = columns.iter().map(|c| c.shape()[0]).sum();
         let index: Vec<i32> = (0..rows as i32).collect();
         let index = Tensor::from_slice(&index, &[rows], device);
-        let record = f::gather_rows(&index, &columns.iter().collect::<Vec<_>>());
-        let numbers = match device {
-            Device::Cpu => Numbers::Here(record.value().as_slice().to_vec()),
-            Device::Cuda(cuda) => Numbers::Coming(cuda, cuda.read_back(record.value())),
-        };
+        let numbers = f::gather_rows(&index, &columns.iter().collect::<Vec<_>>()).value().clone();
         let terms = batches[0].terms.iter().map(|(name, t)| (*name, t.len())).collect();
-        Status { terms, shares: batches.iter().map(|b| b.share).collect(), numbers }
+        Record { names: Names { terms, shares: batches.iter().map(|b| b.share).collect() }, numbers }
     }
 
+    /// Sends it to the host.
+    pub fn send(self) -> Status {
+        let numbers = match self.numbers.device() {
+            Device::Cpu => Numbers::Here(self.numbers.as_slice().to_vec()),
+            Device::Cuda(cuda) => Numbers::Coming(cuda, cuda.read_back(&self.numbers)),
+        };
+        Status { names: self.names, numbers }
+    }
+}
+
+impl Status {
     /// The numbers; waits for them where they are still coming. `None` after a failure of the device.
     pub fn read(self) -> Option<StepNumbers> {
         let numbers = match self.numbers {
             Numbers::Here(numbers) => numbers,
             Numbers::Coming(cuda, coming) => cuda.wait_for(coming?)?,
         };
-        let width = 1 + self.terms.iter().map(|(_, n)| n).sum::<usize>();
-        let (batches, outcome) = numbers.split_at_checked(width * self.shares.len())?;
-        let of_step = |i| batches.chunks(width).zip(&self.shares).map(|(b, share)| share * f64::from(b[i])).sum();
+        let Names { terms, shares } = self.names;
+        let width = 1 + terms.iter().map(|(_, n)| n).sum::<usize>();
+        let (batches, outcome) = numbers.split_at_checked(width * shares.len())?;
+        let of_step = |i| batches.chunks(width).zip(&shares).map(|(b, share)| share * f64::from(b[i])).sum();
         let mut rest = (0..width).map(of_step);
         let mut losses = vec![("loss".to_string(), rest.next()?)];
-        let terms = self.terms.iter().map(|&(name, n)| (name, rest.by_ref().take(n).collect()));
+        let terms = terms.iter().map(|&(name, n)| (name, rest.by_ref().take(n).collect()));
         losses.extend(by_layer(&terms.collect::<Vec<_>>()));
         let outcome: Vec<f64> = outcome.iter().map(|&v| f64::from(v)).collect();
         Some(StepNumbers { losses, outcome: Outcome::new(&outcome) })

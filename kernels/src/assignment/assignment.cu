@@ -238,7 +238,8 @@ __device__ void make_costs(float* cost, const float* normalizer, const float* lo
 }
 
 // matches (L, T); scratch: doubles (L B, 3, size), ints (L B, 4, size) with size = max(Q, T), normalizer (L, B, Q), costs
-// (L, T, Q). Logits (L, B, Q, K), boxes (L, B, Q, 4), positive_map (T, K), targets (T, 4), image_of_target (T) ascending.
+// (L, T, Q). Logits (L, B, Q, K), boxes (L, B, Q, 4), positive_map (T, K), targets (T, 4), image_of_target (T) ascending; what
+// pads the targets is of image B, and matches none.
 template <bool MAY_USE_REGISTERS>
 __device__ void assign(int* matches, double* doubles, int* ints, float* normalizer, float* costs, const float* logits,
                        const float* boxes, const float* positive_map, const float* targets, const int* image_of_target,
@@ -249,6 +250,9 @@ __device__ void assign(int* matches, double* doubles, int* ints, float* normaliz
     int problem = blockIdx.x, layer = problem / B, image = problem % B, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     int begin = 0, N = 0; // the image's targets
     for (int t = lane; t < T; t += 32) begin += image_of_target[t] < image, N += image_of_target[t] == image;
+    for (int t = threadIdx.x; t < T && image == 0; t += 32 * WARPS) {
+        if (image_of_target[t] >= B) matches[static_cast<long long>(layer) * T + t] = -1;
+    }
     begin = __reduce_add_sync(ALL_LANES, begin), N = __reduce_add_sync(ALL_LANES, N);
     if (N == 0) return; // the whole block
     logits += static_cast<long long>(problem) * Q * K, boxes += static_cast<long long>(problem) * Q * 4;

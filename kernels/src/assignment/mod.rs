@@ -31,7 +31,8 @@ pub struct MatchCost {
     pub giou: f64,
 }
 
-/// The query of each target in its image, (L, T) i32; -1 where an image has more targets than queries.
+/// The query of each target in its image, (L, T) i32; -1 where an image has more targets than queries, and for what pads the
+/// targets: those of image B, behind all others.
 ///
 /// `logits` (L, B, Q, K) and `boxes` (L, B, Q, 4) cxcywh of L decoder layers and B images; `positive_map` (T, K),
 /// `targets` (T, 4) and `image_of_target` (T) i32, image after image, of all targets of the batch. f32 or f64, as the logits
@@ -66,9 +67,9 @@ pub fn assign(
     }
     let images_of_targets = image_of_target.as_slice::<i32>();
     assert!(images_of_targets.is_sorted(), "assignment: targets are not image after image: {images_of_targets:?}");
-    let mut targets_of_image = vec![Vec::new(); images];
+    let mut targets_of_image = vec![Vec::new(); images + 1];
     for (target, &image) in images_of_targets.iter().enumerate() {
-        let image = usize::try_from(image).ok().filter(|&image| image < images);
+        let image = usize::try_from(image).ok().filter(|&image| image <= images);
         let image = image.unwrap_or_else(|| panic!("assignment: target {target} is of no image of {images}"));
         targets_of_image[image].push(target);
     }

@@ -47,7 +47,7 @@ impl Launcher<'_> {
     pub fn forward(&self, y: &mut Tensor, logsumexp: &mut Tensor, qkv: [&Tensor; 3]) {
         let [q, k, v] = qkv;
         let (nq, c, scale, segments) = (q.rows(), q.last_axis(), self.scale(q), self.segments());
-        if !self.covers(nq) {
+        if !self.segments.covers(nq) {
             y.zero();
         }
         let variant = self.variant("attention_fwd", &MMA_FWD, &qkv);
@@ -119,7 +119,7 @@ impl Launcher<'_> {
         let [q, k, v] = qkv;
         let (nq, c, scale, segments) = (q.rows(), q.last_axis(), self.scale(q), self.segments());
         if let GradSlot::Write(dq) = dq
-            && !self.covers(nq)
+            && !self.segments.covers(nq)
         {
             dq.zero();
         }
@@ -218,10 +218,5 @@ impl Launcher<'_> {
 
     fn scale(&self, q: &Tensor) -> f32 {
         1.0 / (self.head_dim(q) as f32).sqrt()
-    }
-
-    /// Whether every query row is some segment's.
-    fn covers(&self, rows: usize) -> bool {
-        self.segments.iter().map(|s| s.queries).sum::<usize>() == rows
     }
 }

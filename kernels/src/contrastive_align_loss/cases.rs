@@ -10,11 +10,14 @@ struct Shape<'a> {
     targets_of_image: &'a [usize],
     queries: usize,
     tokens: usize,
+    /// Tokens behind those that are there.
+    tail: usize,
     channels: usize,
 }
 
 fn case(name: &str, shape: Shape, temperature: f64, seed: u64) -> Case {
-    let Shape { layers, targets_of_image, queries, tokens, channels } = shape;
+    let Shape { layers, targets_of_image, queries, tokens, tail, channels } = shape;
+    let (token_count, tokens) = (tokens, tokens + tail);
     let images = targets_of_image.len();
     let total: usize = targets_of_image.iter().sum();
     // Some targets align with no token at all.
@@ -29,6 +32,7 @@ fn case(name: &str, shape: Shape, temperature: f64, seed: u64) -> Case {
             Input::new("queries", &[layers, images, queries, channels], unit.clone()),
             Input::new("tokens", &[images, tokens, channels], unit),
             Input::constant("align_map", &[total, tokens], Values::Exact(map)),
+            Input::index("token_count", &[1], Values::Exact(vec![token_count as f64])),
             matches,
             image_of_target,
             num_boxes,
@@ -45,6 +49,7 @@ pub fn cases() -> Vec<Case> {
         targets_of_image,
         queries,
         tokens,
+        tail: 0,
         channels,
     };
     vec![
@@ -56,6 +61,7 @@ pub fn cases() -> Vec<Case> {
         case("no tokens", of(1, &[2], 3, 0, 4), 0.07, 6),
         case("no queries", of(1, &[2], 0, 3, 4), 0.07, 7),
         case("more images than a warp", of(1, &[1; 34], 2, 3, 4), 0.07, 9),
+        case("a tail", Shape { tail: 45, ..of(2, &[2, 0, 5], 20, 11, 8) }, 0.07, 10),
         case("MDETR", of(2, &[12, 3], 100, 40, 64), 0.07, 8),
     ]
 }
@@ -68,6 +74,7 @@ pub fn draw(d: &mut Draw) -> Case {
         targets_of_image: &targets,
         queries: d.size(1, 4),
         tokens: d.size(1, 4),
+        tail: d.size(0, 2),
         channels: d.size(1, 4),
     };
     case("drawn", shape, d.pick(&[0.5, 1.0]), d.seed())

@@ -78,27 +78,28 @@ __device__ inline float sum_over_warps(float x) {
 }
 
 // loss (L, B); coefficients (L, B, Q, N): logits before, their derivative after. Scratch: (normalizer, share) and target of
-// every query. align_map (T, N).
+// every query. align_map (T, N), of which the first token_count columns are there.
 //@ contrastive_align_loss_fwd block: grid problems; block 512; registers 72
 extern "C" __global__ void __launch_bounds__(512)
     contrastive_align_loss_fwd_block(float* loss, float* coefficients, float2* of_query, int* target_of_query_,
-                                     const float* align_map, const int* matches, const int* image_of_target, int B, int Q,
-                                     int N, int T) {
+                                     const float* align_map, const int* token_count, const int* matches,
+                                     const int* image_of_target, int B, int Q, int N, int T) {
     int problem = blockIdx.x, layer = problem / B, image = problem % B, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float* x = coefficients + static_cast<long long>(problem) * Q * N;
     of_query += static_cast<long long>(problem) * Q, target_of_query_ += static_cast<long long>(problem) * Q;
     matches += static_cast<long long>(layer) * T;
     float sum = 0.0f;
+    int there = *token_count;
     for (int q = warp; q < Q; q += WARPS) {
         int t = target_of_query(matches, image_of_target, image, q, T);
         Line line;
         if (t >= 0) {
             float positives = 0.0f, dot = 0.0f;
-            for_each_of_lane(align_map + static_cast<long long>(t) * N, N, [&](int n, float positive) {
+            for_each_of_lane(align_map + static_cast<long long>(t) * N, there, [&](int n, float positive) {
                 positives += positive;
                 dot += positive * x[q * N + n];
             });
-            line = Line(warp_logsumexp(x + q * N, N), warp_sum(positives), warp_sum(dot));
+            line = Line(warp_logsumexp(x + q * N, there), warp_sum(positives), warp_sum(dot));
         }
         if (lane == 0) of_query[q] = {line.normalizer, line.share}, target_of_query_[q] = t, sum += line.loss;
     }
@@ -108,7 +109,7 @@ extern "C" __global__ void __launch_bounds__(512)
         int n = first + lane, end = n < N ? Q : 0;
         auto positive = [&](int q) {
             int t = target_of_query_[q];
-            return t < 0 ? 0.0f : align_map[static_cast<long long>(t) * N + n];
+            return t < 0 || n >= there ? 0.0f : align_map[static_cast<long long>(t) * N + n];
         };
         float max = -infinity(), exponentials = 0.0f, positives = 0.0f, dot = 0.0f;
         for (int q = warp; q < end; q += WARPS) max = fmaxf(max, x[q * N + n]);
@@ -124,8 +125,8 @@ extern "C" __global__ void __launch_bounds__(512)
         for (int q = warp; q < end; q += WARPS) {
             float logit = x[q * N + n];
             auto [normalizer, share] = of_query[q];
-            x[q * N + n] = 0.5f * (expf(logit - normalizer) + expf(logit - line.normalizer)) -
-                           (share + line.share) * positive(q);
+            float d = 0.5f * (expf(logit - normalizer) + expf(logit - line.normalizer)) - (share + line.share) * positive(q);
+            x[q * N + n] = n < there ? d : 0.0f;
         }
     }
     sum = block_sum(sum);
@@ -136,8 +137,8 @@ extern "C" __global__ void __launch_bounds__(512)
 //@ contrastive_align_loss_fwd naive: grid problems; block 128; registers 56
 extern "C" __global__ void __launch_bounds__(128)
     contrastive_align_loss_fwd_naive(float* loss, float* coefficients, float2* of_query, int* target_of_query_,
-                                     const float* align_map, const int* matches, const int* image_of_target, int B, int Q,
-                                     int N, int T) {
+                                     const float* align_map, const int* token_count, const int* matches,
+                                     const int* image_of_target, int B, int Q, int N, int T) {
     int problem = blockIdx.x, layer = problem / B, image = problem % B;
     float* x = coefficients + static_cast<long long>(problem) * Q * N;
     of_query += static_cast<long long>(problem) * Q, target_of_query_ += static_cast<long long>(problem) * Q;
@@ -146,14 +147,15 @@ extern "C" __global__ void __launch_bounds__(128)
         return t < 0 ? 0.0f : align_map[static_cast<long long>(t) * N + n];
     };
     float sum = 0.0f;
+    int there = *token_count;
     for (int q = threadIdx.x; q < Q; q += 128) {
         target_of_query_[q] = -1;
         for (int t = 0; t < T; t++) {
             if (matches[static_cast<long long>(layer) * T + t] == q && image_of_target[t] == image) target_of_query_[q] = t;
         }
         float max = -infinity(), exponentials = 0.0f, positives = 0.0f, dot = 0.0f;
-        for (int n = 0; n < N; n++) max = fmaxf(max, x[q * N + n]);
-        for (int n = 0; n < N; n++) {
+        for (int n = 0; n < there; n++) max = fmaxf(max, x[q * N + n]);
+        for (int n = 0; n < there; n++) {
             exponentials += expf(x[q * N + n] - max);
             positives += positive(q, n);
             dot += positive(q, n) * x[q * N + n];
@@ -163,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(128)
         sum += line.loss;
     }
     __syncthreads();
-    for (int n = threadIdx.x; n < N; n += 128) {
+    for (int n = threadIdx.x; n < there; n += 128) {
         float max = -infinity(), exponentials = 0.0f, positives = 0.0f, dot = 0.0f;
         for (int q = 0; q < Q; q++) max = fmaxf(max, x[q * N + n]);
         for (int q = 0; q < Q; q++) {
@@ -179,6 +181,9 @@ extern "C" __global__ void __launch_bounds__(128)
             x[q * N + n] = 0.5f * (expf(logit - normalizer) + expf(logit - line.normalizer)) -
                            (share + line.share) * positive(q, n);
         }
+    }
+    for (int n = there + threadIdx.x; n < N; n += 128) {
+        for (int q = 0; q < Q; q++) x[q * N + n] = 0.0f;
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) loss[problem] = sum;

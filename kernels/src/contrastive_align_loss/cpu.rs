@@ -14,7 +14,7 @@ pub fn forward<T: Real>(
     queries: &[T],
     tokens: &[T],
     positives: &[T],
-    Sizes { images, queries: q, tokens: n, channels: c, .. }: Sizes,
+    Sizes { images, queries: q, tokens: n, there, channels: c, .. }: Sizes,
     temperature: T,
 ) {
     if q * n == 0 {
@@ -27,8 +27,8 @@ pub fn forward<T: Real>(
         let (mut by_query, mut by_token) = (vec![T::zero(); q * n], vec![T::zero(); n * q]);
         gemm(&mut by_query, n, false, temperature.recip(), queries, tokens.t());
         gemm(&mut by_token, q, false, temperature.recip(), tokens, queries.t());
-        let (of_queries, by_query) = lines(&by_query, positives, n);
-        let (of_tokens, by_token) = lines(&by_token, &transposed(positives, n), q);
+        let (of_queries, by_query) = lines(&by_query, positives, n, there);
+        let (of_tokens, by_token) = lines(&by_token, &transposed(positives, n), q, q);
         *loss = of_queries + of_tokens;
         coefficients.copy_from_slice(&by_query);
         coefficients.iter_mut().zip(transposed(&by_token, q)).for_each(|(c, t)| *c += t);
@@ -39,8 +39,8 @@ fn transposed<T: Real>(x: &[T], columns: usize) -> Vec<T> {
     (0..columns).flat_map(|j| x[j..].iter().step_by(columns).copied()).collect()
 }
 
-/// Half the loss of the lines of a matrix of logits, and its derivative.
-fn lines<T: Real>(logits: &[T], positives: &[T], width: usize) -> (T, Vec<T>) {
+/// Half the loss of the lines of a matrix of logits, and its derivative. The first `there` logits of a line are there.
+fn lines<T: Real>(logits: &[T], positives: &[T], width: usize, there: usize) -> (T, Vec<T>) {
     let half = T::from_f64(0.5);
     let (mut loss, mut derivative) = (T::zero(), vec![T::zero(); logits.len()]);
     for ((dx, x), positives) in derivative.chunks_mut(width).zip(logits.chunks(width)).zip(positives.chunks(width)) {
@@ -48,6 +48,7 @@ fn lines<T: Real>(logits: &[T], positives: &[T], width: usize) -> (T, Vec<T>) {
         if count == T::zero() {
             continue;
         }
+        let (dx, x) = (&mut dx[..there], &x[..there]);
         let share = half / divisor(count);
         let normalizer = logsumexp(x);
         loss += half * normalizer;
@@ -67,7 +68,7 @@ pub fn backward<T: Real>(
     queries: &[T],
     tokens: &[T],
     coefficients: &[T],
-    Sizes { layers, images, queries: q, tokens: n, channels: c }: Sizes,
+    Sizes { layers, images, queries: q, tokens: n, channels: c, .. }: Sizes,
 ) {
     let coefficients = |at: usize| Matrix::new(&coefficients[at * q * n..], q, n, n);
     if let Some((dqueries, accumulate)) = dqueries.target::<T>() {

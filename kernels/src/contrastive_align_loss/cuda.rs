@@ -12,7 +12,7 @@ pub const KERNELS: &[KernelSource] = &[CONTRASTIVE_ALIGN_LOSS];
 
 const CONTRASTIVE_ALIGN_LOSS: KernelSource = kernel_source!("contrastive_align_loss", ONLY_F32);
 
-fn launch(cuda: &Cuda, role: &str, Sizes { layers, images, queries, tokens, channels }: Sizes, args: &[Arg]) {
+fn launch(cuda: &Cuda, role: &str, Sizes { layers, images, queries, tokens, channels, .. }: Sizes, args: &[Arg]) {
     let sizes = [
         ("layers", layers),
         ("images", images),
@@ -28,11 +28,11 @@ pub fn forward(
     cuda: &'static Cuda,
     loss: &mut Tensor,
     coefficients: &mut Tensor,
-    [queries, tokens, align_map, matches, image_of_target, num_boxes]: [&Tensor; 6],
+    [queries, tokens, align_map, token_count, matches, image_of_target, num_boxes]: [&Tensor; 7],
     temperature: f32,
     sizes: Sizes,
 ) {
-    let Sizes { layers: l, images: b, queries: q, tokens: n, channels: c } = sizes;
+    let Sizes { layers: l, images: b, queries: q, tokens: n, channels: c, .. } = sizes;
     let t = image_of_target.len();
     let empty = |shape: &[usize], dtype| Tensor::empty(shape, dtype, Device::Cuda(cuda));
     let mut of_image = empty(&[l, b], DType::F32);
@@ -46,6 +46,7 @@ pub fn forward(
         &mut of_query,
         &mut target_of_query,
         align_map,
+        token_count,
         matches,
         image_of_target,
         b,
@@ -66,7 +67,7 @@ pub fn backward<'a>(
     temperature: f32,
     sizes: Sizes,
 ) {
-    let Sizes { layers: l, images: b, queries: q, tokens: n, channels: c } = sizes;
+    let Sizes { layers: l, images: b, queries: q, tokens: n, channels: c, .. } = sizes;
     let slots = [
         (dqueries, "contrastive_align_loss_bwd_queries", tokens),
         (dtokens, "contrastive_align_loss_bwd_tokens", queries),

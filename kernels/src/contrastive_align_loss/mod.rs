@@ -7,7 +7,8 @@
 //! loss   = (boxes + tokens) / 2 / num_boxes
 //! ```
 //!
-//! "All tokens" are those of the padded text, as the published code has it.
+//! "All tokens" are those of the text padded to the batch's longest, as the published code has it; what a bucket of shapes adds
+//! behind them is none.
 //!
 //! Saved: queries, tokens, num_boxes, and the derivative of (boxes + tokens) / 2 by x.
 
@@ -22,8 +23,9 @@ use crate::matching::{assert_kernel_dtypes, assert_matches_fit, matched_pairs};
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::{DType, Device, Real, Tensor, dispatch_real};
 
-/// Inputs queries (L, B, Q, C) and tokens (B, N, C), both of unit length, align_map (T, N) of 0 and 1, matches (L, T) i32,
-/// image_of_target (T) i32, num_boxes (1); output the loss (L).
+/// Inputs queries (L, B, Q, C) and tokens (B, N, C), both of unit length, align_map (T, N) of 0 and 1, token_count (1) i32,
+/// matches (L, T) i32, image_of_target (T) i32, num_boxes (1); output the loss (L). Only the first `token_count` tokens of a
+/// caption are there, and only those columns of the map are read.
 #[derive(Clone, Copy, Debug)]
 pub struct ContrastiveAlignLoss {
     /// What the cosines are divided by (0.07 as published).
@@ -41,6 +43,8 @@ struct Sizes {
     images: usize,
     queries: usize,
     tokens: usize,
+    /// Of the tokens: how many the host knows to be there.
+    there: usize,
     channels: usize,
 }
 
@@ -49,7 +53,7 @@ impl Sizes {
     fn new(queries: &Tensor, tokens: &Tensor) -> Self {
         match (queries.shape(), tokens.shape()) {
             (&[layers, images, queries, channels], &[b, tokens, c]) if (b, c) == (images, channels) => {
-                Sizes { layers, images, queries, tokens, channels }
+                Sizes { layers, images, queries, tokens, there: tokens, channels }
             }
             (q, t) => {
                 panic!("contrastive_align_loss: queries are {q:?}, not (L, B, Q, C), or tokens {t:?}, not (B, N, C)")
@@ -65,8 +69,10 @@ impl Op for ContrastiveAlignLoss {
 
     #[track_caller]
     fn forward(&self, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
-        let &[queries, tokens, align_map, matches, image_of_target, num_boxes] = inputs else {
-            panic!("contrastive_align_loss: takes queries, tokens, align_map, matches, image_of_target, num_boxes")
+        let &[queries, tokens, align_map, token_count, matches, image_of_target, num_boxes] = inputs else {
+            panic!(
+                "contrastive_align_loss: takes queries, tokens, align_map, token_count, matches, image_of_target, num_boxes"
+            )
         };
         let sizes = Sizes::new(queries, tokens);
         let Sizes { layers, images, .. } = sizes;
@@ -78,7 +84,9 @@ impl Op for ContrastiveAlignLoss {
             align_map.shape(),
             tokens.shape()
         );
-        assert_eq!(num_boxes.len(), 1, "contrastive_align_loss: num_boxes is {:?}", num_boxes.shape());
+        for (name, t) in [("token_count", token_count), ("num_boxes", num_boxes)] {
+            assert_eq!(t.len(), 1, "contrastive_align_loss: {name} is {:?}", t.shape());
+        }
         assert_matches_fit("contrastive_align_loss", layers, matches, image_of_target);
         let dtype = queries.dtype();
         let mut loss = Tensor::empty(&[layers], dtype, cx.device);
@@ -86,12 +94,19 @@ impl Op for ContrastiveAlignLoss {
         let saved = |coefficients: &Tensor| Saved::tensors([queries, tokens, num_boxes, coefficients]);
         if let Device::Cuda(cuda) = cx.device {
             let floats = [queries, tokens, align_map, num_boxes];
-            assert_kernel_dtypes("contrastive_align_loss", &floats, &[matches, image_of_target]);
-            let inputs = [queries, tokens, align_map, matches, image_of_target, num_boxes];
+            assert_kernel_dtypes("contrastive_align_loss", &floats, &[token_count, matches, image_of_target]);
+            let inputs = [queries, tokens, align_map, token_count, matches, image_of_target, num_boxes];
             cuda::forward(cuda, &mut loss, &mut coefficients, inputs, self.temperature as f32, sizes);
             return Outputs::one(loss, saved(&coefficients));
         }
         let grid = [layers, images, sizes.queries];
+        let sizes = Sizes { there: token_count.as_slice::<i32>()[0] as usize, ..sizes };
+        assert!(
+            sizes.there <= sizes.tokens,
+            "contrastive_align_loss: {} tokens are there, of {:?}",
+            sizes.there,
+            tokens.shape()
+        );
         let pairs = matched_pairs("contrastive_align_loss", grid, matches, image_of_target);
         let mut of_image = Tensor::empty(&[layers, images], dtype, cx.device);
         dispatch_real!("contrastive_align_loss", dtype, T => {
@@ -117,7 +132,7 @@ impl Op for ContrastiveAlignLoss {
         let ([queries, tokens, num_boxes, coefficients], Some(dy)) = (&saved.tensors[..], grad_outs[0]) else {
             return;
         };
-        let [dqueries, dtokens, ..] = grads else { panic!("contrastive_align_loss: six gradients") };
+        let [dqueries, dtokens, ..] = grads else { panic!("contrastive_align_loss: seven gradients") };
         let sizes = Sizes::new(queries, tokens);
         if let Device::Cuda(cuda) = cx.device {
             let saved = [queries, tokens, num_boxes, coefficients];
@@ -140,7 +155,7 @@ impl Op for ContrastiveAlignLoss {
     }
 
     fn cost(&self, pass: Pass, inputs: &[&Tensor]) -> Cost {
-        let (Sizes { layers, images, queries, tokens, channels }, size) =
+        let (Sizes { layers, images, queries, tokens, channels, .. }, size) =
             (Sizes::new(inputs[0], inputs[1]), inputs[0].dtype().size());
         let logits = layers * images * queries * tokens;
         let read = inputs[0].len() + inputs[1].len();
@@ -151,12 +166,12 @@ impl Op for ContrastiveAlignLoss {
     }
 }
 
-/// (L, B, Q, N): the row of the align map at matched queries, zeros elsewhere.
+/// (L, B, Q, N): the row of the align map at matched queries, zeros elsewhere and behind the tokens that are there.
 fn positives<T: Real>(align_map: &[T], pairs: &[(usize, usize)], sizes: Sizes) -> Vec<T> {
     let n = sizes.tokens;
     let mut positives = vec![T::zero(); sizes.layers * sizes.images * sizes.queries * n];
     for &(target, row) in pairs {
-        positives[row * n..(row + 1) * n].copy_from_slice(&align_map[target * n..(target + 1) * n]);
+        positives[row * n..][..sizes.there].copy_from_slice(&align_map[target * n..][..sizes.there]);
     }
     positives
 }

@@ -11,7 +11,7 @@ pub fn forward<T: Real>(
     queries: &[T],
     tokens: &[T],
     positives: &[T],
-    Sizes { images, queries: q, tokens: n, channels: c, .. }: Sizes,
+    Sizes { images, queries: q, tokens: n, there, channels: c, .. }: Sizes,
     temperature: T,
 ) {
     coefficients.fill(T::zero());
@@ -23,7 +23,7 @@ pub fn forward<T: Real>(
             (0..c).map(|k| queries[query + k] * tokens[token + k]).sum()
         };
         let logits: Vec<T> = (0..q * n).map(|e| dot(e / n, e % n) / temperature).collect();
-        let rows = (0..q).map(|i| (0..n).map(|j| i * n + j).collect::<Vec<usize>>());
+        let rows = (0..q).map(|i| (0..there).map(|j| i * n + j).collect::<Vec<usize>>());
         let columns = (0..n).map(|j| (0..q).map(|i| i * n + j).collect::<Vec<usize>>());
         *loss = T::zero();
         for line in rows.chain(columns) {
@@ -50,7 +50,7 @@ pub fn backward<T: Real>(
     queries: &[T],
     tokens: &[T],
     coefficients: &[T],
-    Sizes { layers, images, queries: q, tokens: n, channels: c }: Sizes,
+    Sizes { layers, images, queries: q, tokens: n, channels: c, .. }: Sizes,
 ) {
     dqueries.store::<T>(|e| {
         let (row, k) = (e / c, e % c);

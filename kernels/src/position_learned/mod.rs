@@ -18,12 +18,14 @@ use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
 use crate::segments::maps_on_device;
 use crate::{Device, Tensor, dispatch_real};
 
-/// Inputs row_embed (R, C/2) and col_embed (R, C/2); output y (sum of h w, C): the cells of feature maps, row-major, one
-/// map after the other.
+/// Inputs row_embed (R, C/2) and col_embed (R, C/2); output y (cells, C): the cells of feature maps, row-major, one map after
+/// the other, and zeros behind them.
 #[derive(Clone, Debug)]
 pub struct PositionLearned {
     /// (h, w) of every feature map, no side longer than R.
     pub sizes: Arc<[[usize; 2]]>,
+    /// The sum of h w at least.
+    pub cells: usize,
 }
 
 impl Op for PositionLearned {
@@ -44,8 +46,9 @@ impl Op for PositionLearned {
                 "position_learned: a feature map of {h} x {w} exceeds the {rows} learned rows or {columns} columns"
             );
         }
-        let cells = self.sizes.iter().map(|[h, w]| h * w).sum();
-        let mut y = Tensor::empty(&[cells, 2 * half], row_embed.dtype(), cx.device);
+        let there: usize = self.sizes.iter().map(|[h, w]| h * w).sum();
+        assert!(there <= self.cells, "position_learned: {there} cells, room for {}", self.cells);
+        let mut y = Tensor::empty(&[self.cells, 2 * half], row_embed.dtype(), cx.device);
         if let Device::Cuda(cuda) = cx.device {
             let maps = maps_on_device(&self.sizes, cx.device);
             cuda::forward(cuda, &mut y, row_embed, col_embed, &maps);
@@ -70,8 +73,7 @@ impl Op for PositionLearned {
     }
 
     fn cost(&self, pass: Pass, inputs: &[&Tensor]) -> Cost {
-        let cells: usize = self.sizes.iter().map(|[h, w]| h * w).sum();
-        let (n, size) = (cells * 2 * inputs[0].last_axis(), inputs[0].dtype().size());
+        let (n, size) = (self.cells * 2 * inputs[0].last_axis(), inputs[0].dtype().size());
         let embeddings = inputs[0].len() + inputs[1].len();
         match pass {
             Pass::Forward => Cost::new(0, (n + embeddings) * size),

@@ -1,4 +1,4 @@
-// y[cell (r, c)] = [col_embed[c], row_embed[r]] (cells, 2 half) for the cells of feature maps, row-major, one map after the other.
+// y[cell (r, c)] = [col_embed[c], row_embed[r]] (cells, 2 half) for the cells of feature maps, row-major, one map after the other, and zeros behind them.
 // A thread an element of y, or of a gradient. maps (B, 3): first cell, h, w.
 
 #include "dtype.cuh"
@@ -11,8 +11,12 @@ extern "C" __global__ void __launch_bounds__(256)
     if (i >= 2ll * cells * half) return;
     int cell = i / (2 * half), j = i % (2 * half), map = 0;
     while (map + 1 < B && maps[3 * (map + 1)] <= cell) map++;
-    int w = maps[3 * map + 2];
-    cell -= maps[3 * map];
+    int h = 0, w = 0;
+    if (map < B) h = maps[3 * map + 1], w = maps[3 * map + 2], cell -= maps[3 * map];
+    if (cell >= h * w) {
+        y[i] = from_float<T>(0.0f);
+        return;
+    }
     y[i] = j < half ? col_embed[cell % w * half + j] : row_embed[cell / w * half + j - half];
 }
 

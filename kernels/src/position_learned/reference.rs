@@ -8,12 +8,14 @@ fn cells(sizes: &[[usize; 2]]) -> impl Iterator<Item = (usize, usize)> {
     sizes.iter().flat_map(|&[h, w]| (0..h).flat_map(move |row| (0..w).map(move |column| (row, column))))
 }
 
-/// y (cells, 2 half), row_embed (R, half), col_embed (R, half).
+/// y (cells and more, 2 half), row_embed (R, half), col_embed (R, half).
 pub fn forward<T: Real>(y: &mut [T], row_embed: &[T], col_embed: &[T], sizes: &[[usize; 2]], half: usize) {
     if half == 0 {
         return;
     }
-    for (y, (row, column)) in y.chunks_mut(2 * half).zip(cells(sizes)) {
+    let (there, behind) = y.split_at_mut(cells(sizes).count() * 2 * half);
+    behind.fill(T::zero());
+    for (y, (row, column)) in there.chunks_mut(2 * half).zip(cells(sizes)) {
         y[..half].copy_from_slice(&col_embed[column * half..][..half]);
         y[half..].copy_from_slice(&row_embed[row * half..][..half]);
     }

@@ -19,12 +19,13 @@ use crate::{DType, Device, Tensor};
 const TEMPERATURE: f64 = 10_000.0;
 const EPS: f32 = 1e-6;
 
-/// Encodings of the cells of feature maps of (h, w) `sizes`, row-major, one map after the other: (sum of h w, channels),
-/// f32. `channels` is a multiple of 4.
+/// Encodings of the cells of feature maps of (h, w) `sizes`, row-major, one map after the other, and zeros behind them:
+/// (cells, channels), f32. `cells` is the sum of h w at least, `channels` a multiple of 4.
 #[track_caller]
-pub fn position_sine(sizes: &[[usize; 2]], channels: usize, device: Device) -> Tensor {
+pub fn position_sine(sizes: &[[usize; 2]], cells: usize, channels: usize, device: Device) -> Tensor {
     assert_eq!(channels % 4, 0, "position_sine: {channels} channels are not sines and cosines of two axes");
-    let cells: usize = sizes.iter().map(|[h, w]| h * w).sum();
+    let there: usize = sizes.iter().map(|[h, w]| h * w).sum();
+    assert!(there <= cells, "position_sine: {there} cells, room for {cells}");
     if let Device::Cuda(cuda) = device {
         let mut y = Tensor::empty(&[cells, channels], DType::F32, device);
         cuda::forward(cuda, &mut y, sizes);
@@ -40,6 +41,7 @@ pub fn position_sine(sizes: &[[usize; 2]], channels: usize, device: Device) -> T
             }
         }
     }
+    values.resize(cells * channels, 0.0);
     Tensor::from_slice(&values, &[cells, channels], device)
 }
 

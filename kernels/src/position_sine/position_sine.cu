@@ -1,5 +1,5 @@
 // Sine encodings y (cells, C) of the cells of feature maps, row-major, one map after the other: C/2 channels of the row, then
-// C/2 of the column. A thread a pair (sine, cosine). maps (B, 3): first cell, h, w.
+// C/2 of the column; zeros behind the last map. A thread a pair (sine, cosine). maps (B, 3): first cell, h, w.
 
 // Sine and cosine of cell `at` of `size`, channels 2 pair and 2 pair + 1 of `channels`: rounded to float at every step that the
 // published code rounds at.
@@ -19,8 +19,12 @@ extern "C" __global__ void __launch_bounds__(256)
     if (i >= pairs) return;
     int cell = i / (C / 2), pair = i % (C / 2), map = 0;
     while (map + 1 < B && maps[3 * (map + 1)] <= cell) map++;
-    int h = maps[3 * map + 1], w = maps[3 * map + 2];
-    cell -= maps[3 * map];
+    int h = 0, w = 0;
+    if (map < B) h = maps[3 * map + 1], w = maps[3 * map + 2], cell -= maps[3 * map];
+    if (cell >= h * w) {
+        y[i] = {0.0f, 0.0f};
+        return;
+    }
     bool is_row = pair < C / 4;
     y[i] = is_row ? encode(cell / w, h, pair, C / 2) : encode(cell % w, w, pair - C / 4, C / 2);
 }

@@ -103,7 +103,8 @@ impl Op for SoftTokenLoss {
                 of_row[row] = target as i32;
             }
             let mut targets_of_image = vec![0; images];
-            image_of_target.as_slice::<i32>().iter().for_each(|&image| targets_of_image[image as usize] += 1);
+            let there = image_of_target.as_slice::<i32>().iter().filter(|&&image| (image as usize) < images);
+            there.for_each(|&image| targets_of_image[image as usize] += 1);
             dispatch_real!("soft_token_loss", dtype, T => {
                 let mut row_loss = vec![0.0 as T; logits.rows()];
                 let forward = if dtype == DType::F32 { cpu::forward::<T> } else { reference::forward::<T> };

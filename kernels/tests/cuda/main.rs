@@ -4,6 +4,7 @@
 mod assignment;
 mod conformance;
 mod cublas_lt;
+mod graphs;
 mod library_record;
 #[path = "../common/matcher.rs"]
 mod matcher;

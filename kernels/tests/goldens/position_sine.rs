@@ -22,6 +22,6 @@ fn position_sine_at_valid_cells() {
         let cells: Vec<f64> =
             values.chunks(c).enumerate().filter(|(cell, _)| valid(*cell)).flat_map(|(_, v)| v.to_vec()).collect();
         let want = Tensor::from_slice(&cells, &[cells.len() / c, c], Device::Cpu);
-        assert_close(name, &position_sine(&sizes, c, Device::Cpu), &want, 1.2e-7);
+        assert_close(name, &position_sine(&sizes, want.rows(), c, Device::Cpu), &want, 1.2e-7);
     }
 }

@@ -8,6 +8,7 @@ use mdetr_model::criterion::Criterion;
 use serde_json::Value;
 
 use super::{Run, log};
+use crate::buckets::Buckets;
 use crate::checkpoint::Position;
 use crate::collate::Collator;
 use crate::data::Dataset;
@@ -57,7 +58,8 @@ impl Run<'_> {
         let plan = shuffled(data.train.len(), config.images_per_step(), t.seed, self.position.epoch);
         let batches = plan[..steps].iter().skip(self.position.step).flat_map(|images| images.chunks(t.batch_size));
         let plan = batches.map(<[usize]>::to_vec).collect();
-        let collator = Collator::new(&config.model, data.tokenizer.pad_id());
+        let buckets = if t.buckets || t.graphs { Buckets::new(&config.model) } else { Buckets::NONE };
+        let collator = Collator::new(&config.model, data.tokenizer.pad_id()).with_buckets(buckets);
         let seed = t.seed.wrapping_add(self.position.epoch as u64);
         let mut loader = Loader::new(&data.train, &collator, plan, seed, t.num_workers);
         let mut epoch = Epoch::new(std::mem::take(&mut self.position.stats), progress, events);

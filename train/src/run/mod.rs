@@ -9,7 +9,7 @@ mod warm_up;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mdetr_autograd::profile::Profile;
 use mdetr_kernels::{Device, Precision};
 use mdetr_model::Mdetr;
@@ -22,7 +22,7 @@ pub use self::saver::SaveEvery;
 use self::saver::Saver;
 use crate::checkpoint::folder::replace_file;
 use crate::checkpoint::{self, LATEST, Phase, Position};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, TrainingConfig};
 use crate::data::Tokenizer;
 use crate::engine::Trainer;
 use crate::environment::Environment;
@@ -56,6 +56,7 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
         config.training.start_epoch == 0,
         "start_epoch: a run goes on where its checkpoint was saved: use --resume"
     );
+    check_graphs(config, device)?;
     let mut config = config.clone();
     let dir = config.run_dir();
     let _lock = resume::lock(&dir)?;
@@ -91,9 +92,29 @@ pub fn train(config: &RunConfig, device: Device, profile: bool) -> Result<Value>
     run.draw_scenes()?;
     if let Some(cuda) = device.cuda() {
         eprintln!("{}", cuda.usage());
+        if config.training.graphs {
+            eprintln!("{}", cuda.graph_usage());
+        }
     }
     eprintln!("{:.0} s in all; see {}", run.start.elapsed().as_secs_f64(), dir.display());
     Ok(last.unwrap_or(Value::Null))
+}
+
+/// Whether steps can be graphs, if they are to be.
+fn check_graphs(config: &RunConfig, device: Device) -> Result<()> {
+    let TrainingConfig { graphs, accumulate, .. } = config.training;
+    if !graphs {
+        return Ok(());
+    }
+    ensure!(
+        accumulate == 1,
+        "graphs are of steps of one batch: leave one of --graphs and --accumulate {accumulate} out"
+    );
+    let Device::Cuda(cuda) = device else {
+        bail!("graphs are a GPU's: the CPU trains without --graphs (and with --buckets, if you like)")
+    };
+    ensure!(cuda.has_arena(), "graphs need memory at equal addresses: leave one of --graphs and --alloc each out");
+    Ok(())
 }
 
 impl<'a> Run<'a> {
@@ -129,6 +150,7 @@ impl<'a> Run<'a> {
             seed: t.seed,
             draws: position.draws,
             accumulate: t.accumulate,
+            graphs: t.graphs,
             profile: None,
         };
         let saver = Saver::new(&config.run_dir(), t);

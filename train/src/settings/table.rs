@@ -257,6 +257,8 @@ const OPTIMIZATION: &[Setting] = &[
     published("epochs", Count, "Passes over the training data"),
     published("batch_size", Count, "Images in a batch"),
     ours("accumulate", Count, "Batches whose gradients make one step"),
+    ours("buckets", Switch, "Round sizes of training batches up, so that few occur"),
+    ours("graphs", Switch, "Capture steps as CUDA graphs, and launch these; implies --buckets"),
     published("lr", Number, "Learning rate of the transformer and the heads"),
     published("lr_backbone", Number, "Learning rate of the backbone; 0 freezes it"),
     published("text_encoder_lr", Number, "Learning rate of the text encoder"),
