@@ -41,3 +41,28 @@ impl Derived {
         self.0.get_mut().expect("no panic while it is locked").clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use crate::{Device, Tensor};
+
+    #[test]
+    fn what_was_made_is_kept_until_elements_are_written() {
+        let made = Cell::new(0);
+        let sum = |t: &Tensor, fits: bool| {
+            let make = || {
+                made.set(made.get() + 1);
+                t.as_slice::<f32>().iter().sum::<f32>()
+            };
+            *t.derived(|_: &f32| fits, make)
+        };
+        let mut t = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0], &[4], Device::Cpu);
+        assert_eq!((sum(&t, true), sum(&t.clone(), true), made.get()), (10.0, 10.0, 1));
+        assert_eq!((sum(&t.slice(2..4), true), sum(&t.reshape(&[2, 2]), true), made.get()), (7.0, 10.0, 3));
+        assert_eq!((sum(&t, false), made.get()), (10.0, 4));
+        t.as_mut_slice::<f32>()[0] = 5.0;
+        assert_eq!((sum(&t, true), made.get()), (14.0, 5));
+    }
+}
