@@ -9,6 +9,7 @@ use gemm_common::simd::{V3, V4};
 use rayon::prelude::*;
 
 use crate::dtype::Real;
+#[cfg(target_arch = "x86_64")]
 use crate::simd::{self, Level};
 
 /// A read-only matrix: element (i, j) is `data[i * row_stride + j * column_stride]`.
@@ -72,6 +73,7 @@ pub trait Product: Sized {
 macro_rules! product {
     ($type:ident, $library:ident) => {
         impl Product for $type {
+            // SAFETY: the contract is that of `multiply`.
             #[track_caller]
             unsafe fn product(
                 c: *mut Self,
@@ -254,6 +256,7 @@ pub fn transpose<T: Real>(out: &mut [T], x: &[T], c: usize, epilogue: impl Fn(&m
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{self, Level};
 
     #[test]
     fn products_run_at_the_level() {

@@ -1,6 +1,7 @@
 //! Products of bfloat16 on the CPU by AVX512-BF16, which multiplies pairs of factors exactly and adds them to sums in f32,
 //! twice as many at once as of f32. A sum is rounded once, behind bias, residual and activation. Subnormal factors and
 //! sums count as zero.
+#![cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86-64 has these instructions"))]
 
 use std::ops::Range;
 
@@ -13,10 +14,6 @@ use crate::{DType, Device, Tensor};
 
 /// Outputs a panel holds.
 const PANEL: usize = 64;
-/// Rows of a register tile: 6 x 4 vectors of sums leave registers for the operands.
-const GROUP: usize = 6;
-/// Elements of panels that stay in the second-level cache.
-const CACHED_ELEMENTS: usize = 192 * 1024;
 /// Elements of the left factor that a task reads: they share that cache with a panel.
 const TASK_ELEMENTS: usize = 128 * 1024;
 /// Rows of a task at least: a panel that it fetches is used so often.
@@ -169,11 +166,15 @@ mod avx512 {
 
     use half::bf16;
 
-    use super::{CACHED_ELEMENTS, Epilogue, GROUP, PANEL, Panels, Rows};
+    use super::{Epilogue, PANEL, Panels, Rows};
     use crate::activation::Activation;
 
     /// Elements of a vector of sums.
     const LANES: usize = 16;
+    /// Rows of a register tile: 6 x 4 vectors of sums leave registers for the operands.
+    const GROUP: usize = 6;
+    /// Elements of panels that stay in the second-level cache.
+    const CACHED_ELEMENTS: usize = 192 * 1024;
 
     pub struct Task<'a> {
         pub y: *mut bf16,
@@ -278,9 +279,9 @@ mod avx512 {
         unsafe fn finish<const V: usize>(&self, at: usize, mut sums: [__m512; V], masks: [__mmask16; V]) {
             if let Some(residual) = self.epilogue.residual {
                 for v in 0..V {
+                    let place = residual.as_ptr().wrapping_add(at + v * LANES);
                     // SAFETY: the residual is as long as y.
-                    let half =
-                        unsafe { _mm256_maskz_loadu_epi16(masks[v], residual.as_ptr().add(at + v * LANES).cast()) };
+                    let half = unsafe { _mm256_maskz_loadu_epi16(masks[v], place.cast()) };
                     let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half));
                     sums[v] = _mm512_add_ps(sums[v], _mm512_castsi512_ps(wide));
                 }
@@ -293,9 +294,9 @@ mod avx512 {
                     }
                 }
                 other => {
+                    let first = sums.as_mut_ptr().cast::<f32>();
                     // SAFETY: vectors are arrays of f32.
-                    let values =
-                        unsafe { std::slice::from_raw_parts_mut(sums.as_mut_ptr().cast::<f32>(), V * LANES) };
+                    let values = unsafe { std::slice::from_raw_parts_mut(first, V * LANES) };
                     other.apply(values);
                 }
             }

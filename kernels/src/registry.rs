@@ -70,8 +70,9 @@ macro_rules! entries {
 for_each_op!(entries);
 
 /// Ops that read and write half types on the CPU by code of their own: `cast` is about nothing else, `conv2d` rounds the
-/// product of weight and scale, and both it and `linear` have products of bf16. [`crate::rounding`] does it for all others.
-pub const ROUND_THEMSELVES: &[&str] = &["cast", "conv2d", "linear"];
+/// product of weight and scale, both it and `linear` have products of bf16, and `dropout` and `max_pool` may have nothing to
+/// compute. [`crate::rounding`] does it for all others.
+pub const ROUND_THEMSELVES: &[&str] = &["cast", "conv2d", "dropout", "linear", "max_pool"];
 
 /// Ops without a gradient, plain functions that no tape records: `assignment` chooses indices, which are piecewise
 /// constant; `optimizer_step` changes parameters; `position_sine` depends on sizes alone.

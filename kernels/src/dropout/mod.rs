@@ -14,7 +14,7 @@ mod reference;
 pub use cuda::KERNELS;
 
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Device, Tensor, masked};
+use crate::{DType, Device, Tensor, masked, rounding};
 
 /// Input x of any shape; output y of the same shape.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,9 @@ impl Op for Dropout {
         if !cx.training || self.p == 0.0 {
             return Outputs::one(x.clone(), Saved::default());
         }
+        if cx.device == Device::Cpu && rounding::is_half(x.dtype()) {
+            return rounding::forward_in_f32(self, cx, inputs);
+        }
         let philox = cx.next_philox();
         let mut y = Tensor::empty(x.shape(), x.dtype(), cx.device);
         match x.dtype() {
@@ -50,6 +53,9 @@ impl Op for Dropout {
 
     fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
         let Some(dy) = grad_outs[0] else { return };
+        if cx.device == Device::Cpu && rounding::any_is_half(grad_outs, grads) {
+            return rounding::backward_in_f32(self, cx, saved, grad_outs, grads);
+        }
         let [dx] = grads else { panic!("dropout: one gradient") };
         match dy.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => {

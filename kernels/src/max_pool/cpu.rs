@@ -4,11 +4,12 @@
 use rayon::prelude::*;
 
 use super::Sizes;
+use crate::dtype::Storage;
 use crate::op::GradSlot;
 use crate::simd::vectorized;
 
 /// y (B, OH, OW, C), places as y, x (B, H, W, C).
-pub fn forward(y: &mut [f32], places: &mut [i32], x: &[f32], sizes: &Sizes) {
+pub fn forward<T: Storage>(y: &mut [T], places: &mut [i32], x: &[T], sizes: &Sizes) {
     let s = *sizes;
     let row = s.ow * s.c;
     if y.is_empty() {
@@ -28,7 +29,7 @@ pub fn forward(y: &mut [f32], places: &mut [i32], x: &[f32], sizes: &Sizes) {
                     for pixel in rows.clone().flat_map(|h| columns.clone().map(move |w| h * s.w + w)).skip(1) {
                         let x = &image[pixel * s.c..][..s.c];
                         for ((y, place), &x) in y.iter_mut().zip(places.iter_mut()).zip(x) {
-                            let better = x > *y || x.is_nan();
+                            let better = x.widen() > y.widen() || x.widen().is_nan();
                             *y = if better { x } else { *y };
                             *place = if better { pixel as i32 } else { *place };
                         }

@@ -14,8 +14,10 @@ mod reference;
 
 pub use cuda::KERNELS;
 
+use half::bf16;
+
 use crate::op::{Cost, Cx, GradSlot, Op, Outputs, Pass, Saved};
-use crate::{DType, Device, Tensor};
+use crate::{DType, Device, Tensor, rounding};
 
 /// Input x (B, H, W, C); output y (B, OH, OW, C) with OH = (H + 2 p - k) / s + 1.
 #[derive(Clone, Copy, Debug)]
@@ -70,13 +72,17 @@ impl Op for MaxPool {
     #[track_caller]
     fn forward(&self, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
         let &[x] = inputs else { panic!("max_pool: takes x") };
+        if cx.device == Device::Cpu && x.dtype() == DType::F16 {
+            return rounding::forward_in_f32(self, cx, inputs);
+        }
         let sizes = self.sizes(x.shape());
         let shape = [sizes.batch, sizes.oh, sizes.ow, sizes.c];
         let mut y = Tensor::empty(&shape, x.dtype(), cx.device);
         let mut places = Tensor::empty(&shape, DType::I32, cx.device);
         match x.dtype() {
             _ if let Device::Cuda(cuda) = cx.device => cuda::forward(cuda, &mut y, &mut places, x, &sizes),
-            DType::F32 => cpu::forward(y.as_mut_slice(), places.as_mut_slice(), x.as_slice(), &sizes),
+            DType::F32 => cpu::forward::<f32>(y.as_mut_slice(), places.as_mut_slice(), x.as_slice(), &sizes),
+            DType::BF16 => cpu::forward::<bf16>(y.as_mut_slice(), places.as_mut_slice(), x.as_slice(), &sizes),
             DType::F64 => reference::forward::<f64>(y.as_mut_slice(), places.as_mut_slice(), x.as_slice(), &sizes),
             other => panic!("max_pool: dtype {other:?} has no CPU implementation"),
         }
@@ -84,6 +90,9 @@ impl Op for MaxPool {
     }
 
     fn backward(&self, cx: &mut Cx, saved: Saved, grad_outs: &[Option<&Tensor>], grads: &mut [GradSlot]) {
+        if cx.device == Device::Cpu && rounding::any_is_half(grad_outs, grads) {
+            return rounding::backward_in_f32(self, cx, saved, grad_outs, grads);
+        }
         let ([places], Some(dy), [dx]) = (&saved.tensors[..], grad_outs[0], grads) else { return };
         let shape = match dx {
             GradSlot::Skip => return,
