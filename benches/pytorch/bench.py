@@ -1,6 +1,7 @@
 """Times the baseline: one inference, or one training step.
 
-    python bench.py --what inference [--threads 2] [--repeats 7] [--channels-last] [--compile]
+    python bench.py --what inference [--threads 2] [--repeats 7] [--channels-last] [--compile [--freeze]]
+    python bench.py --what inference --autocast bf16 --channels-last --compile --freeze
     python bench.py --what step      [--threads 2] [--repeats 7] [--channels-last] [--compile]
     python bench.py --what step --device cuda --shape 8 800 1066 --autocast bf16 --channels-last --compile
 
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable
 
 import torch
+import torch._inductor.config
 
 from criterion import Targets
 from mdetr_baseline import MDETR, NUM_CLASSES, ROBERTA_BASE, Batch, Config
@@ -152,6 +154,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
+    parser.add_argument("--freeze", action="store_true", help="with --compile: constant weights, packed once")
     parser.add_argument("--channels-last", action="store_true", help="NHWC images and convolution weights")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--tokens", type=int, default=20, help="of a step's longer captions")
@@ -164,6 +167,8 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")  # TF32, on a GPU
     torch.backends.cudnn.benchmark = True
+    if args.freeze:
+        torch._inductor.config.freezing = True
     model = MDETR(Config())
     fill_model(model)
     print("weights filled", file=sys.stderr)
@@ -181,6 +186,7 @@ def main() -> None:
         "threads": args.threads,
         "layout": "channels_last" if args.channels_last else "contiguous",
         "compile": args.compile,
+        "freeze": args.freeze,
         "median_ms": round(statistics.median(totals), 1),
         "min_ms": round(min(totals), 1),
         "all_ms": [round(total, 1) for total in totals],
