@@ -47,6 +47,8 @@ struct Graph {
     graph: CudaGraph,
     /// Where the uploads come from, as i32 words.
     record: Tensor,
+    /// What it takes on the device, its record and what the driver keeps for it.
+    bytes: usize,
     /// The step of [`GraphUsage::steps`] that launched it last.
     used: usize,
 }
@@ -65,18 +67,15 @@ pub struct GraphUsage {
     pub captured: usize,
     /// Graphs that are kept.
     pub kept: usize,
-    /// Bytes of the records of these.
-    pub record_bytes: usize,
+    /// What these take on the device, in bytes; the memory that steps compute in is everybody's.
+    pub bytes: usize,
 }
 
 impl std::fmt::Display for GraphUsage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let GraphUsage { steps, launched, captured, kept, record_bytes } = self;
-        let kilobytes = *record_bytes as f64 / 1e3;
-        write!(
-            f,
-            "graphs: {launched} of {steps} steps, {captured} captured, {kept} kept with records of {kilobytes:.1} kB"
-        )
+        let GraphUsage { steps, launched, captured, kept, bytes } = self;
+        let megabytes = *bytes as f64 / 1e6;
+        write!(f, "graphs: {launched} of {steps} steps, {captured} captured, {kept} kept in {megabytes:.1} MB")
     }
 }
 
@@ -171,11 +170,11 @@ impl Cuda {
         let graphs = lock(&self.graphs);
         let kept = || {
             graphs.known.values().filter_map(|known| match known {
-                Known::Captured(graph) => Some(graph.record.len() * DType::I32.size()),
+                Known::Captured(graph) => Some(graph.bytes),
                 _ => None,
             })
         };
-        GraphUsage { kept: kept().count(), record_bytes: kept().sum(), ..graphs.usage }
+        GraphUsage { kept: kept().count(), bytes: kept().sum(), ..graphs.usage }
     }
 
     fn go_through<R>(&self, pass: Pass, step: &mut impl FnMut() -> R) -> (R, Recording) {
@@ -196,14 +195,18 @@ impl Cuda {
         let (result, captured) =
             self.go_through(Pass::Capture { record: record.device_address(), bytes: uploads.len() }, step);
         lock(&self.allocator).is_closed = false;
-        let graph = self.compute().end_capture(sys::CUgraphInstantiate_flags(0));
+        let free = || result::mem_get_info().map_or(0, |(free, _)| free);
+        let before = free();
+        let graph = self.compute().end_capture(sys::CUgraphInstantiate_flags(0)).ok().flatten();
         let mut graphs = lock(&self.graphs);
         // A library may refuse to be captured, or do something else then.
         let is_same = captured.calls.finish() == digest && captured.uploads == uploads && !captured.is_spoiled;
-        match graph.ok().flatten().filter(|_| is_same) {
+        match graph.filter(|_| is_same) {
             Some(graph) => {
+                self.remember(graph.upload(), || "sending a graph".into());
+                let bytes = uploads.len() + before.saturating_sub(free());
                 let used = graphs.usage.steps;
-                graphs.insert(digest, Known::Captured(Graph { graph, record, used }));
+                graphs.insert(digest, Known::Captured(Graph { graph, record, bytes, used }));
                 graphs.usage.captured += 1;
                 Some(result)
             }
