@@ -121,6 +121,7 @@ fn a_resumed_run_is_the_uninterrupted_one_bit_by_bit() {
         ("plain", &[][..]),
         ("accumulate", &["accumulate=2", "batch_size=2"]),
         ("fp16", &["precision=fp16", "pretrain=null"]),
+        ("sgd", &["optimizer=sgd"]),
     ] {
         let run = |name: &str, more: &[&str]| success(train(name, &[settings, more].concat()));
         let whole = format!("{kind}_whole");
@@ -255,6 +256,7 @@ fn a_folder_holds_one_run() {
         (&["hidden_dim=32"][..], &["hidden_dim", "16 -> 32", "--run-name"][..]),
         (&["text_config.hidden_size=8"], &["text_config"]),
         (&["batch_size=2"], &["step 2 of 4 of epoch 0", "batch_size", "4 -> 2"]),
+        (&["optimizer=sgd"], &["keep the optimizer", "--load"]),
         (&["overwrite=true"], &["overwrite"]),
     ] {
         let message = failure(train("taken", &[settings, &["resume=auto"]].concat()));
