@@ -178,8 +178,8 @@ pub const TASK_ROWS: usize = 256;
 /// Columns that one task computes of a product with too few rows to share.
 const TASK_COLUMNS: usize = 128;
 
-/// [`gemm()`] with the rows of `c` split over threads, [`TASK_ROWS`] at a time (the columns, if there are no more rows than
-/// that). `epilogue` gets rows of `c`, and the first one's index, while they are in cache.
+/// [`gemm()`] with the rows of `c` split over threads in equal tasks of at most [`TASK_ROWS`] (the columns, if there are no
+/// more rows than that). `epilogue` gets rows of `c`, and the first one's index, while they are in cache.
 #[track_caller]
 pub fn gemm_rows<T: Real>(
     c: &mut [T],
@@ -198,8 +198,10 @@ pub fn gemm_rows<T: Real>(
         gemm_columns(c, accumulate, alpha, a, b);
         return epilogue(0, c);
     }
-    c.par_chunks_mut(TASK_ROWS * n).enumerate().for_each(|(task, c)| {
-        let start = task * TASK_ROWS;
+    // As many for each of two threads.
+    let task_rows = a.rows.div_ceil(a.rows.div_ceil(TASK_ROWS).next_multiple_of(2));
+    c.par_chunks_mut(task_rows * n).enumerate().for_each(|(task, c)| {
+        let start = task * task_rows;
         let rows = c.len() / n;
         let a = Matrix { data: &a.data[start * a.row_stride..], rows, ..a };
         gemm(c, n, accumulate, alpha, a, b);
