@@ -140,9 +140,10 @@ impl Drop for Buffer {
         pool.live_lines -= lines;
         pool.free_lines += lines;
         pool.free.push_back(memory);
-        // What is kept for reuse never makes the process larger than its own high-water mark: the oldest goes first, so
-        // that sizes of past batches make room for those of this one.
-        while pool.free_lines + pool.live_lines > pool.peak_live_lines {
+        // What is kept for reuse makes the process by a quarter larger than tensors ever were at once, since what the peak of a
+        // step pushes out is asked for again in the next one. The oldest goes first, so that sizes of past batches make room
+        // for those of this one.
+        while pool.free_lines + pool.live_lines > pool.peak_live_lines + pool.peak_live_lines / 4 {
             let Some(oldest) = pool.free.pop_front() else { break };
             pool.free_lines -= oldest.lines();
             evicted.push(oldest);
