@@ -260,16 +260,7 @@ fn training_step(args: &Args, device: Device) -> Result<()> {
     device.cuda().into_iter().for_each(|cuda| cuda.allow_tf32(precision == Precision::TF32));
     let options = OptimizerOptions { ema_decay: Some(0.9998), ..Default::default() };
     let optimizer = Optimizer::new(&model.parameters, precision, options);
-    let mut trainer = Trainer {
-        model: &mut model,
-        optimizer,
-        precision,
-        seed: 0,
-        draws: 0,
-        accumulate: 1,
-        graphs: args.graphs,
-        profile: None,
-    };
+    let mut trainer = Trainer { graphs: args.graphs, ..Trainer::new(&mut model, optimizer, precision) };
 
     let (times, reports) = measure(&mut trainer, &criterion, &batch, untimed, repeats)?;
     let dtype = name_of(precision);

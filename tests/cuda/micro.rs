@@ -145,8 +145,7 @@ pub fn train_as(how: How, device: Device, precision: Precision, batches: Vec<Col
     model.parameters.to_device(device);
     let options = config.training.optimizer_options();
     let optimizer = Optimizer::new(&model.parameters, precision, options);
-    let mut trainer =
-        Trainer { model: &mut model, optimizer, precision, seed: 5, draws: 0, accumulate: 1, graphs, profile: None };
+    let mut trainer = Trainer { seed: 5, graphs, ..Trainer::new(&mut model, optimizer, precision) };
     if let Some(from) = from {
         let state = checkpoint::state(from).unwrap();
         checkpoint::restore_optimizer(from, &state, &trainer.model.parameters, &mut trainer.optimizer).unwrap();

@@ -65,17 +65,7 @@ mod tests {
     fn train(config: &RunConfig, dataset: &Dataset, size: usize) -> Vec<StepReport> {
         let mut model = Mdetr::new(&config.model, 1).unwrap();
         let optimizer = Optimizer::new(&model.parameters, Precision::F32, Default::default());
-        let (precision, accumulate) = (Precision::F32, 4 / size);
-        let mut trainer = Trainer {
-            model: &mut model,
-            optimizer,
-            precision,
-            seed: 0,
-            draws: 0,
-            accumulate,
-            graphs: false,
-            profile: None,
-        };
+        let mut trainer = Trainer { accumulate: 4 / size, ..Trainer::new(&mut model, optimizer, Precision::F32) };
         let collator = Collator::new(&config.model, Tokenizer::roberta_base().pad_id());
         let batch = |first: usize| {
             let examples = (first..first + size).map(|i| dataset.example(i % 4, 0)).collect::<Result<Vec<_>>>();

@@ -78,17 +78,7 @@ mod tests {
     fn train(config: &RunConfig, batches: Vec<Collated>) -> Vec<StepReport> {
         let mut model = Mdetr::new(&config.model, 1).unwrap();
         let optimizer = Optimizer::new(&model.parameters, Precision::F32, Default::default());
-        let precision = Precision::F32;
-        let mut trainer = Trainer {
-            model: &mut model,
-            optimizer,
-            precision,
-            seed: 0,
-            draws: 0,
-            accumulate: 1,
-            graphs: false,
-            profile: None,
-        };
+        let mut trainer = Trainer::new(&mut model, optimizer, Precision::F32);
         trainer.train(&Criterion::new(&config.criterion), batches.into_iter().map(Ok), |_| RATES).unwrap()
     }
 

@@ -43,6 +43,13 @@ pub struct Trainer<'a> {
     pub profile: Option<Profile>,
 }
 
+impl<'a> Trainer<'a> {
+    /// At a run's start with seed 0, a batch a step, without graphs or profile.
+    pub fn new(model: &'a mut Mdetr, optimizer: Optimizer, precision: Precision) -> Self {
+        Trainer { model, optimizer, precision, accumulate: 1, graphs: false, seed: 0, draws: 0, profile: None }
+    }
+}
+
 /// Means over an epoch, by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochStats {

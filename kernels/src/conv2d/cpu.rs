@@ -198,7 +198,36 @@ fn data_gradient(dx: &mut [f32], accumulate: bool, g: &[f32], w: &[f32], scale: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conv2d::ConvGeometry;
+    use crate::conv2d::{Conv2d, ConvGeometry};
+    use crate::op::{Cx, Op};
+
+    /// Packed filters stay with the weight; another scale, or a size that goes another way, gets its own.
+    #[test]
+    fn packed_filters_are_those_of_scale_and_size() {
+        let op = Conv2d {
+            geometry: ConvGeometry { stride: 1, padding: 1, dilation: 1 },
+            scale: true,
+            bias: false,
+            residual: false,
+            activation: Activation::None,
+        };
+        let ramp = |n: usize, dtype: DType, shape: &[usize]| {
+            let values: Vec<f32> = (0..n).map(|i| (i % 13) as f32 / 13.0).collect();
+            Tensor::from_slice(&values, shape, Device::Cpu).to_dtype(dtype)
+        };
+        let w = ramp(32 * 9 * 32, DType::F32, &[32, 3, 3, 32]);
+        for dtype in [DType::F32, DType::BF16] {
+            for (factor, side) in [(1.0f32, 4), (2.0, 4), (2.0, 24), (3.0, 24), (3.0, 4)] {
+                let x = ramp(side * side * 32, dtype, &[1, side, side, 32]);
+                let scale = Tensor::from_slice(&[factor; 32], &[32], Device::Cpu);
+                let forward = |w: &Tensor, keeps: bool| {
+                    let cx = &mut Cx::new(Device::Cpu, false, !keeps, 0, 0);
+                    op.forward(cx, &[&x, w, &scale]).tensors[0].to_f64_vec()
+                };
+                assert_eq!(forward(&w, true), forward(&w.copy(), false), "{dtype:?}, {factor}, {side} x {side}");
+            }
+        }
+    }
 
     #[test]
     fn nan_passes_relu() {

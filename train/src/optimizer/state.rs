@@ -54,14 +54,16 @@ impl Optimizer {
         let (first, second) = self.names();
         let tensors = moments.flat_map(|(p, m)| {
             let of = |name, tensor| (format!("{}.{name}", p.name), Published::new(p, tensor));
-            [Some(of(first, &m.mean)), m.square.as_ref().map(|square| of(second, square))].into_iter().flatten()
+            [Some(of(first, &m.mean)), second.zip(m.square.as_ref()).map(|(name, square)| of(name, square))]
+                .into_iter()
+                .flatten()
         });
         save_tensors(path, tensors)
     }
 
-    /// Of both moments; without a second one its name means nothing.
-    fn names(&self) -> (&'static str, &'static str) {
-        (if self.options.rule.has_square() { MEAN } else { SUM }, SQUARE)
+    /// Of the moments that the rule has.
+    fn names(&self) -> (&'static str, Option<&'static str>) {
+        if self.options.rule.has_square() { (MEAN, Some(SQUARE)) } else { (SUM, None) }
     }
 
     /// Goes on from what [`Self::state`] told and [`Self::save_moments`] wrote. A parameter that is new among the trainable
@@ -70,12 +72,11 @@ impl Optimizer {
         let file = StateDict::open(moments, &[])?;
         let device = parameters.device();
         let (first, second) = self.names();
-        let has_square = self.options.rule.has_square();
         for (moments, &id) in self.moments.iter_mut().zip(&self.trainable) {
             let p = &parameters[id];
             if state.updates.contains_key(&p.name) {
                 let named = |name: &str| read(&file, &format!("{}.{name}", p.name), p);
-                let (mean, square) = (named(first)?, has_square.then(|| named(second)).transpose()?);
+                let (mean, square) = (named(first)?, second.map(named).transpose()?);
                 let on_device = |t: Tensor| t.to_device(device);
                 let moved = || Moments { mean: on_device(mean), square: square.map(on_device) };
                 *moments = Some(as_state(device, moved));

@@ -144,14 +144,11 @@ impl<'a> Run<'a> {
             Resumed::position,
         );
         let trainer = Trainer {
-            model,
-            optimizer,
-            precision: t.precision,
             seed: t.seed,
             draws: position.draws,
             accumulate: t.accumulate,
             graphs: t.graphs,
-            profile: None,
+            ..Trainer::new(model, optimizer, t.precision)
         };
         let saver = Saver::new(&config.run_dir(), t);
         let seconds_before = position.seconds;
