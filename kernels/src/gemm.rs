@@ -223,13 +223,14 @@ fn gemm_columns<T: Real>(c: &mut [T], accumulate: bool, alpha: T, a: Matrix<T>, 
 }
 
 /// A matrix whose columns several tasks write.
-struct Columns<T>(*mut T);
+pub(crate) struct Columns<T>(pub(crate) *mut T);
 
 // SAFETY: the tasks write distinct elements.
 unsafe impl<T: Send> Sync for Columns<T> {}
 
 impl<T> Columns<T> {
-    fn at(&self, column: usize) -> *mut T {
+    /// The first element of a column.
+    pub(crate) fn at(&self, column: usize) -> *mut T {
         self.0.wrapping_add(column)
     }
 }

@@ -9,6 +9,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use crate::activation::Activation;
+use crate::gemm::Columns;
 use crate::simd::{self, Level};
 use crate::{DType, Device, Tensor};
 
@@ -113,20 +114,8 @@ pub fn product_of_matrix(y: &mut [bf16], x: &[bf16], panels: &Panels, epilogue: 
     let y = Columns(y.as_mut_ptr());
     (0..outputs.div_ceil(PANEL)).into_par_iter().for_each(|panel| {
         // SAFETY: y has the size of all panels; it is borrowed for writing, and tasks own distinct panels.
-        unsafe { columns(y.first(), &rows, panels, epilogue, panel..panel + 1) }
+        unsafe { columns(y.at(0), &rows, panels, epilogue, panel..panel + 1) }
     });
-}
-
-/// A matrix whose columns several tasks write.
-struct Columns(*mut bf16);
-
-// SAFETY: the tasks write distinct elements.
-unsafe impl Sync for Columns {}
-
-impl Columns {
-    fn first(&self) -> *mut bf16 {
-        self.0
-    }
 }
 
 /// The columns of some panels of [`product`].
