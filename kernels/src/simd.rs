@@ -114,6 +114,21 @@ pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     dispatch(f)
 }
 
+/// Asks for the cache line of an element that will be read or written soon; of an index behind the end, for nothing that is
+/// needed.
+#[inline(always)]
+pub fn prefetch<T>(x: &[T], index: usize) {
+    let address = x.as_ptr().wrapping_add(index);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint that reads nothing: any address may be given, and SSE is every x86-64's.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Elements of an elementwise loop that one task handles.
 pub const BLOCK: usize = 16 * 1024;
 

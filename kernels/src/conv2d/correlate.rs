@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::pack::PANEL;
 use super::window::{Image, Reach, Windows};
 use crate::Tensor;
-use crate::simd::dispatch;
+use crate::simd::{dispatch, prefetch};
 
 /// Pixels of a register tile: 6 x 4 vectors leave registers for the operands.
 const GROUP: usize = 6;
@@ -79,7 +79,7 @@ impl Correlation {
         let images = y.len() / out.image();
         // Enough tasks for many cores; a task is large enough to use the panels that it fetches.
         let most = (TASK_ELEMENTS / input.c.max(1)).max(48);
-        let pixels = (images * out.h * out.w / 32).clamp(48, most);
+        let pixels = (images * out.h * out.w / 64).clamp(48, most).next_multiple_of(GROUP);
         let tasks: Vec<Task> = y
             .chunks_mut(out.image())
             .enumerate()
@@ -193,7 +193,29 @@ impl Product<'_> {
                         Start::Accumulate => load(simd, &self.y[at + channel..at + self.channels]),
                     };
                 }
-                multiply(simd, &mut sums, self.x, &places, taps, self.run, panel, stride, lane);
+                // What the epilogue reads and writes is fetched meanwhile, a line a step: all at once would keep the
+                // panel's lines waiting.
+                let (y, residual) = (&*self.y, self.epilogue.residual.unwrap_or_default());
+                multiply(
+                    simd,
+                    &mut sums,
+                    self.x,
+                    &places,
+                    taps,
+                    self.run,
+                    panel,
+                    stride,
+                    lane,
+                    #[inline(always)]
+                    |step| {
+                        let at = places[step / V % GROUP].1 + channel + step % V * S::F32_LANES;
+                        match step / (GROUP * V) {
+                            0 => prefetch(y, at),
+                            1 => prefetch(residual, at),
+                            _ => {}
+                        }
+                    },
+                );
                 for (mut sums, (_, at)) in sums.into_iter().zip(places).take(stored) {
                     let row = at + channel..at + self.channels;
                     if chunk + 1 == chunks {
@@ -216,7 +238,7 @@ impl Product<'_> {
     }
 }
 
-/// sums[p] += the window at places[p] times V vectors of the panel.
+/// sums[p] += the window at places[p] times V vectors of the panel; `meanwhile` is told the steps.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "the operands of the innermost loops, each in a register")]
 fn multiply<S: Simd, const V: usize>(
@@ -229,8 +251,10 @@ fn multiply<S: Simd, const V: usize>(
     panel: &[S::f32s],
     stride: usize,
     lane: usize,
+    meanwhile: impl Fn(usize),
 ) {
     let mut acc = *sums;
+    let mut step = 0;
     for (&tap, panel) in taps.iter().zip(panel.chunks_exact((run * stride).max(1))) {
         let windows: [&[f32]; GROUP] = std::array::from_fn(|p| &x[places[p].0 + tap..][..run]);
         for (k, filter) in (0..run).zip(panel.chunks_exact(stride)) {
@@ -241,6 +265,8 @@ fn multiply<S: Simd, const V: usize>(
                     acc[p][v] = simd.mul_add_e_f32s(value, filter[v], acc[p][v]);
                 }
             }
+            meanwhile(step);
+            step += 1;
         }
     }
     *sums = acc;

@@ -1,6 +1,6 @@
 //! The fast version: forward and data gradient are products of windows with packed filters, the weight's gradient one
 //! of transposed windows with the output's gradient. Nothing is unfolded into a matrix. Where it pays, 3 x 3 filters go
-//! by Winograd's minimal filtering instead, forward and for the data gradient.
+//! by Winograd's minimal filtering instead.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::correlate::{Correlation, Epilogue, Extent, Phase, Start};
 use super::pack::{PANEL, forward_panels, transposed_panels};
 use super::sizes::Sizes;
-use super::{weight_gradient, winograd};
+use super::{weight_gradient, winograd, winograd_gradient};
 use crate::activation::Activation;
 use crate::op::GradSlot;
 use crate::reduce::column_sums;
@@ -136,8 +136,12 @@ pub fn backward(
         data_gradient(dx, accumulate, g, w, scale, &s);
     }
     if let Some((dw, accumulate)) = dw.target() {
-        let (taps, span) = taps(&s);
-        let sums = weight_gradient::partial_sums(g, x, &taps, span, &s);
+        let sums = if winograd::pays(&s) {
+            winograd_gradient::weight_gradient(g, x, &s)
+        } else {
+            let (taps, span) = taps(&s);
+            weight_gradient::partial_sums(g, x, &taps, span, &s)
+        };
         weight_gradient::sum_parts(dw, accumulate, &sums, scale, s.depth());
     }
     if let Some(dbias) = dbias.filter(|slot| slot.is_needed()) {

@@ -28,6 +28,7 @@ mod sizes;
 mod weight_gradient;
 mod window;
 mod winograd;
+mod winograd_gradient;
 mod winograd_transforms;
 
 pub use cuda::KERNELS;

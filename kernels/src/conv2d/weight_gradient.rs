@@ -8,13 +8,16 @@ use super::correlate::load;
 use super::pack::PANEL;
 use super::sizes::Sizes;
 use super::window::{Image, Reach, Windows};
-use crate::simd::dispatch;
+use crate::simd::{dispatch, prefetch};
 use crate::{DType, Device, Tensor};
 
 /// Filter elements of a register tile.
 const GROUP: usize = 6;
 /// Pixels summed at once: 64 channels of their gradients stay in the first-level cache.
 const BLOCK: usize = 96;
+/// Elements by which reading x is ahead of using it: rows of a window's elements lie too far apart for the processor to
+/// guess the next ones.
+const AHEAD: usize = 16;
 /// Tasks to make, for many cores: below as many panels, pixels are split too, and the parts' sums added in order.
 const TASKS: usize = 16;
 
@@ -91,16 +94,17 @@ pub fn sum_parts(dw: &mut [f32], accumulate: bool, sums: &Tensor, scale: Option<
 }
 
 /// sums[tap, run, :] += sum over pixels of x[corner + tap + run] g[pixel, :].
-struct Product<'a> {
-    sums: &'a mut [f32],
-    x: &'a [f32],
+pub struct Product<'a> {
+    /// (taps, run, 64).
+    pub sums: &'a mut [f32],
+    pub x: &'a [f32],
     /// (pixels, 64).
-    g: &'a [f32],
-    corners: &'a [usize],
-    taps: &'a [usize],
-    run: usize,
+    pub g: &'a [f32],
+    pub corners: &'a [usize],
+    pub taps: &'a [usize],
+    pub run: usize,
     /// Channels of the panel in use.
-    width: usize,
+    pub width: usize,
 }
 
 impl WithSimd for Product<'_> {
@@ -155,6 +159,7 @@ fn multiply<S: Simd, const V: usize, const P: usize>(
         *acc = load(simd, &sums[p * PANEL..]);
     }
     for (&corner, g) in corners.iter().zip(g.chunks(PANEL / S::F32_LANES)) {
+        prefetch(x, corner + offset + AHEAD);
         let (x, g) = (&x[corner + offset..][..P], &g[..V]);
         for p in 0..P {
             let value = simd.splat_f32s(x[p]);

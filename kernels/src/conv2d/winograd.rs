@@ -9,6 +9,7 @@
 //! reaches all pixels of its tile. Rounding errors are about twice those of the sums over taps.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -51,6 +52,16 @@ pub struct Tiling {
 }
 
 impl Tiling {
+    /// Tiles that cover images of `out`.
+    pub fn new(out: Extent, padding: isize) -> Self {
+        Tiling { rows: out.h.div_ceil(SIDE), columns: out.w.div_ceil(SIDE), padding }
+    }
+
+    /// Tiles of an image.
+    pub fn tiles(&self) -> usize {
+        self.rows * self.columns
+    }
+
     /// (image, row, column) of a tile's first pixel in y.
     pub fn corner(&self, tile: usize) -> (usize, usize, usize) {
         let (row, column) = (tile / self.columns, tile % self.columns);
@@ -82,17 +93,12 @@ pub fn correlate<T: Storage>(
     filters: &Tensor,
     epilogue: Epilogue<T>,
 ) {
-    let tiling = Tiling { rows: out.h.div_ceil(SIDE), columns: out.w.div_ceil(SIDE), padding };
-    let tiles = y.len() / (out.h * out.w * out.c) * tiling.rows * tiling.columns;
+    let tiling = Tiling::new(out, padding);
+    let tiles = y.len() / (out.h * out.w * out.c) * tiling.tiles();
     let y = Pixels::new(y);
     (0..tiles.div_ceil(BLOCK)).into_par_iter().for_each(|block| {
         let tiles = block * BLOCK..tiles.min((block + 1) * BLOCK);
-        let mut v = Tensor::empty(&[tiles.len(), POINTS, input.c], DType::F32, Device::Cpu);
-        v.as_mut_slice().par_chunks_mut(TRANSFORMED * POINTS * input.c).enumerate().for_each(|(i, v)| {
-            let first = tiles.start + i * TRANSFORMED;
-            let tiles = first..tiles.end.min(first + TRANSFORMED);
-            dispatch(Input { v, x, extent: input, tiles, tiling });
-        });
+        let v = input_tiles(x, input, tiles.clone(), tiling);
         let filters: &[f32] = filters.as_slice();
         filters.par_chunks(POINTS * input.c * PANEL).enumerate().for_each(|(panel, filters)| {
             let first = panel * PANEL;
@@ -103,6 +109,17 @@ pub fn correlate<T: Storage>(
             dispatch(Output { y, m, extent: out, first, width, tiles, tiling, epilogue });
         });
     });
+}
+
+/// v (tiles, 36, c) of some tiles of images of `input`.
+pub fn input_tiles<T: Storage>(x: &[T], input: Extent, tiles: Range<usize>, tiling: Tiling) -> Tensor {
+    let mut v = Tensor::empty(&[tiles.len(), POINTS, input.c], DType::F32, Device::Cpu);
+    v.as_mut_slice().par_chunks_mut(TRANSFORMED * POINTS * input.c).enumerate().for_each(|(i, v)| {
+        let first = tiles.start + i * TRANSFORMED;
+        let tiles = first..tiles.end.min(first + TRANSFORMED);
+        dispatch(Input { v, x, extent: input, tiles, tiling });
+    });
+    v
 }
 
 /// m (tiles, 36, width) = v (tiles, 36, c) times a panel of filters (36, c, 64), point by point.

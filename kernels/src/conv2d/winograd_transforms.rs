@@ -18,7 +18,7 @@ pub const POINTS: usize = 36;
 
 /// A transform of columns, then of rows: M x M values from N x N.
 #[inline(always)]
-fn separable<V: Copy, const N: usize, const M: usize>(
+pub fn separable<V: Copy, const N: usize, const M: usize>(
     rows: &mut [[V; N]; M],
     transform: impl Fn([V; N]) -> [V; M],
     load: impl Fn(usize, usize) -> V,
@@ -42,13 +42,13 @@ fn separable<V: Copy, const N: usize, const M: usize>(
 
 /// a x.
 #[inline(always)]
-fn times<S: Simd>(simd: S, a: f32, x: S::f32s) -> S::f32s {
+pub fn times<S: Simd>(simd: S, a: f32, x: S::f32s) -> S::f32s {
     simd.mul_f32s(simd.splat_f32s(a), x)
 }
 
 /// a x + y.
 #[inline(always)]
-fn scaled<S: Simd>(simd: S, a: f32, x: S::f32s, y: S::f32s) -> S::f32s {
+pub fn scaled<S: Simd>(simd: S, a: f32, x: S::f32s, y: S::f32s) -> S::f32s {
     simd.mul_add_e_f32s(simd.splat_f32s(a), x, y)
 }
 
