@@ -36,7 +36,10 @@ mod cudnn;
 mod cudnn_plan;
 mod derived;
 mod gemm_bf16;
+mod gemm_packed;
 mod masked;
+mod outer_products;
+mod panels;
 mod row_norm;
 mod staging;
 

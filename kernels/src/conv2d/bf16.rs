@@ -7,14 +7,15 @@ use std::sync::Arc;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::correlate::{self, Extent, Start};
-use super::cpu::{padded_bias, taps};
+use super::correlate::Extent;
+use super::cpu::taps;
 use super::pack::forward_panels;
 use super::sizes::Sizes;
 use super::window::{Image, Reach, Windows};
 use super::{Inputs, winograd};
 use crate::activation::Activation;
 use crate::dtype::Storage;
+use crate::gemm_packed::{self, Start, padded_bias};
 use crate::gemm_bf16::{Epilogue, Panels, Rows, product, task_rows};
 use crate::op::Cx;
 use crate::{DType, Device, Tensor};
@@ -43,7 +44,7 @@ pub fn forward(cx: &Cx, inputs: &Inputs, activation: Activation, sizes: &Sizes) 
         Packed::Winograd(filters) => {
             let bias = bias.map(padded_bias);
             let start = bias.as_deref().map_or(Start::Zero, Start::Bias);
-            let epilogue = correlate::Epilogue { start, residual, relu: activation == Activation::Relu };
+            let epilogue = gemm_packed::Epilogue { start, residual, relu: activation == Activation::Relu };
             let x = inputs.x.as_slice::<bf16>();
             winograd::correlate(y.as_mut_slice(), x, out, input, s.padding as isize, filters, epilogue);
         }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::correlate::{Correlation, Epilogue, Extent, Phase, Start};
-use super::pack::{PANEL, forward_panels, transposed_panels};
+use super::correlate::{Correlation, Extent, Phase};
+use super::pack::{forward_panels, transposed_panels};
 use super::sizes::Sizes;
 use super::{weight_gradient, winograd, winograd_gradient};
 use crate::activation::Activation;
+use crate::gemm_packed::{Epilogue, Start, padded_bias};
 use crate::op::GradSlot;
 use crate::reduce::column_sums;
 use crate::simd::{BLOCK, vectorized};
@@ -90,13 +91,6 @@ pub fn forward(
         span,
     };
     correlation.run(y, x, out, input, epilogue);
-}
-
-/// The bias of whole panels.
-pub fn padded_bias(bias: &[f32]) -> Vec<f32> {
-    let mut padded = bias.to_vec();
-    padded.resize(bias.len().next_multiple_of(PANEL), 0.0);
-    padded
 }
 
 /// dx, dw, dbias and the residual's gradient from dy; `y` is there behind a ReLU.

@@ -1,23 +1,14 @@
-//! The weight's gradient: for each panel of 64 output channels, the windows' transpose times the output's gradient, a
-//! register tile of 6 filter elements by up to 64 channels at a time.
+//! The weight's gradient: for each panel of 64 output channels, the windows' transpose times the output's gradient.
 
-use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::correlate::load;
-use super::pack::PANEL;
 use super::sizes::Sizes;
 use super::window::{Image, Reach, Windows};
-use crate::simd::{dispatch, prefetch};
+use crate::outer_products::{BLOCK, OuterProducts};
+use crate::panels::PANEL;
+use crate::simd::dispatch;
 use crate::{DType, Device, Tensor};
 
-/// Filter elements of a register tile.
-const GROUP: usize = 6;
-/// Pixels summed at once: 64 channels of their gradients stay in the first-level cache.
-const BLOCK: usize = 96;
-/// Elements by which reading x is ahead of using it: rows of a window's elements lie too far apart for the processor to
-/// guess the next ones.
-const AHEAD: usize = 16;
 /// Tasks to make, for many cores: below as many panels, pixels are split too, and the parts' sums added in order.
 const TASKS: usize = 16;
 
@@ -28,10 +19,11 @@ pub fn partial_sums(g: &[f32], x: &[f32], taps: &[(isize, isize)], span: usize, 
     let blocks = sizes.batch * blocks_an_image;
     let parts = TASKS.div_ceil(panels.max(1)).clamp(1, blocks.max(1));
     let depth = sizes.depth();
-    let mut sums = Tensor::zeros(&[parts, panels, depth, PANEL], DType::F32, Device::Cpu);
-    if depth == 0 {
-        return sums;
+    let shape = [parts, panels, depth, PANEL];
+    if depth == 0 || blocks == 0 {
+        return Tensor::zeros(&shape, DType::F32, Device::Cpu);
     }
+    let mut sums = Tensor::empty(&shape, DType::F32, Device::Cpu);
     let reach = Reach::new(sizes.stride, taps.iter().copied(), span);
     sums.as_mut_slice::<f32>().par_chunks_mut(depth * PANEL).enumerate().for_each(|(task, sums)| {
         let (part, panel) = (task / panels, task % panels);
@@ -51,8 +43,10 @@ pub fn partial_sums(g: &[f32], x: &[f32], taps: &[(isize, isize)], span: usize, 
                 column[..width].copy_from_slice(&g[pixel * sizes.o + panel * PANEL..][..width]);
                 column[width..].fill(0.0);
             }
-            dispatch(Product {
+            dispatch(OuterProducts {
                 sums,
+                stride: PANEL,
+                accumulate: block > blocks * part / parts,
                 x: memory,
                 g: columns.as_slice(),
                 corners: &corners,
@@ -91,85 +85,4 @@ pub fn sum_parts(dw: &mut [f32], accumulate: bool, sums: &Tensor, scale: Option<
             }
         }
     });
-}
-
-/// sums[tap, run, :] += sum over pixels of x[corner + tap + run] g[pixel, :].
-pub struct Product<'a> {
-    /// (taps, run, 64).
-    pub sums: &'a mut [f32],
-    pub x: &'a [f32],
-    /// (pixels, 64).
-    pub g: &'a [f32],
-    pub corners: &'a [usize],
-    pub taps: &'a [usize],
-    pub run: usize,
-    /// Channels of the panel in use.
-    pub width: usize,
-}
-
-impl WithSimd for Product<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let most = if S::F32_LANES == 8 { 2 } else { 4 };
-        for lane in (0..self.width).step_by(most * S::F32_LANES) {
-            match (self.width - lane).div_ceil(S::F32_LANES).min(most) {
-                1 => self.column::<S, 1>(simd, lane),
-                2 => self.column::<S, 2>(simd, lane),
-                3 => self.column::<S, 3>(simd, lane),
-                _ => self.column::<S, 4>(simd, lane),
-            }
-        }
-    }
-}
-
-impl Product<'_> {
-    /// All filter elements, V vectors of channels from `lane` on.
-    #[inline(always)]
-    fn column<S: Simd, const V: usize>(&mut self, simd: S, lane: usize) {
-        let (g, _) = S::as_simd_f32s(self.g);
-        let g = &g[lane / S::F32_LANES..];
-        for (tap, &offset) in self.taps.iter().enumerate() {
-            let whole = self.run / GROUP * GROUP;
-            for at in (0..whole).step_by(GROUP) {
-                let sums = &mut self.sums[(tap * self.run + at) * PANEL + lane..];
-                multiply::<S, V, GROUP>(simd, sums, self.x, self.corners, offset + at, g);
-            }
-            for at in whole..self.run {
-                let sums = &mut self.sums[(tap * self.run + at) * PANEL + lane..];
-                multiply::<S, V, 1>(simd, sums, self.x, self.corners, offset + at, g);
-            }
-        }
-    }
-}
-
-/// P rows of sums (64 apart) += x at the corners plus `offset` times V vectors of g.
-#[inline(always)]
-fn multiply<S: Simd, const V: usize, const P: usize>(
-    simd: S,
-    sums: &mut [f32],
-    x: &[f32],
-    corners: &[usize],
-    offset: usize,
-    g: &[S::f32s],
-) {
-    let mut acc = [[simd.splat_f32s(0.0); V]; P];
-    for (p, acc) in acc.iter_mut().enumerate() {
-        *acc = load(simd, &sums[p * PANEL..]);
-    }
-    for (&corner, g) in corners.iter().zip(g.chunks(PANEL / S::F32_LANES)) {
-        prefetch(x, corner + offset + AHEAD);
-        let (x, g) = (&x[corner + offset..][..P], &g[..V]);
-        for p in 0..P {
-            let value = simd.splat_f32s(x[p]);
-            for v in 0..V {
-                acc[p][v] = simd.mul_add_e_f32s(value, g[v], acc[p][v]);
-            }
-        }
-    }
-    for (p, acc) in acc.into_iter().enumerate() {
-        let (row, _) = S::as_mut_simd_f32s(&mut sums[p * PANEL..][..V * S::F32_LANES]);
-        row.copy_from_slice(&acc);
-    }
 }

@@ -13,11 +13,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::correlate::{Epilogue, Extent, Product, Start};
-use super::pack::PANEL;
+use super::correlate::Extent;
 use super::sizes::Sizes;
 use super::winograd_transforms::{Filters, Input, Output, POINTS};
 use crate::dtype::Storage;
+use crate::gemm_packed::{Epilogue, Product, Start};
+use crate::panels::PANEL;
 use crate::simd::dispatch;
 use crate::{DType, Device, Tensor};
 

@@ -12,16 +12,13 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::correlate::Extent;
-use super::pack::PANEL;
 use super::sizes::Sizes;
-use super::weight_gradient::Product;
 use super::winograd::{SIDE, Tiling, input_tiles};
 use super::winograd_transforms::{POINTS, scaled, separable, times};
+use crate::outer_products::{BLOCK, OuterProducts};
+use crate::panels::PANEL;
 use crate::simd::dispatch;
 use crate::{DType, Device, Tensor};
-
-/// Tiles summed at once: 64 channels of a point stay in the first-level cache.
-const BLOCK: usize = 96;
 
 /// The gradient of the folded filters in panels (1, panels, 3 * 3 * I, 64), for `sum_parts`, where `winograd::pays`.
 pub fn weight_gradient(g: &[f32], x: &[f32], s: &Sizes) -> Tensor {
@@ -34,14 +31,16 @@ pub fn weight_gradient(g: &[f32], x: &[f32], s: &Sizes) -> Tensor {
     w.as_mut_slice().par_chunks_mut(POINTS * tiles * PANEL).enumerate().for_each(|(panel, w)| {
         dispatch(OutputGradient { w, g, extent: out, first: panel * PANEL, tiles, tiling });
     });
-    let mut m = Tensor::zeros(&[panels, POINTS, s.i, PANEL], DType::F32, Device::Cpu);
+    let mut m = Tensor::empty(&[panels, POINTS, s.i, PANEL], DType::F32, Device::Cpu);
     let products = m.as_mut_slice::<f32>().par_chunks_mut(s.i * PANEL).zip(w.as_slice().par_chunks(tiles * PANEL));
     products.enumerate().for_each(|(task, (sums, w))| {
         let (panel, point) = (task / POINTS, task % POINTS);
         let width = PANEL.min(s.o - panel * PANEL);
         let corners: Vec<usize> = (0..tiles).map(|tile| (tile * POINTS + point) * s.i).collect();
-        for (corners, g) in corners.chunks(BLOCK).zip(w.chunks(BLOCK * PANEL)) {
-            dispatch(Product { sums, x: v.as_slice(), g, corners, taps: &[0], run: s.i, width });
+        for (block, (corners, g)) in corners.chunks(BLOCK).zip(w.chunks(BLOCK * PANEL)).enumerate() {
+            let (x, accumulate) = (v.as_slice(), block > 0);
+            let (stride, taps, run) = (PANEL, &[0], s.i);
+            dispatch(OuterProducts { sums: &mut *sums, stride, accumulate, x, g, corners, taps, run, width });
         }
     });
     let mut dw = Tensor::empty(&[1, panels, 9 * s.i, PANEL], DType::F32, Device::Cpu);

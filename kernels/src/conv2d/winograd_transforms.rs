@@ -9,9 +9,11 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use super::correlate::{Epilogue, Extent, Start, load, relu};
+use super::correlate::Extent;
 use super::winograd::{Pixels, SIDE, Tiling};
 use crate::dtype::Storage;
+use crate::gemm_packed::{Epilogue, Start, relu};
+use crate::panels::load;
 
 /// Products a tile takes: one for each of 6 x 6 pixels.
 pub const POINTS: usize = 36;

@@ -32,6 +32,8 @@ pub fn cases() -> Vec<Case> {
         case("no rows", 0, 16, 8, Activation::None),
         case("no rows of an activation", 0, 8, 16, Activation::Sigmoid),
         case("no outputs", 3, 8, 0, Activation::Relu),
+        case("rows in two panels", 128, 36, 80, Activation::None),
+        case("more sums than a block", 220, 100, 70, Activation::Sigmoid),
         case("RoBERTa", 128, 768, 3072, Activation::Gelu),
         case("boxes", 24, 64, 4, Activation::Sigmoid),
     ]

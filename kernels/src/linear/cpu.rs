@@ -1,50 +1,64 @@
-//! The fast version: blocked products with bias and activation applied while a task's rows are in cache.
+//! The fast version: products with the smaller factor in panels. Many rows of x meet panels of w; of few rows panels are
+//! made, and w is read as it lies, since packing it would cost more than the product.
+
+use std::sync::Arc;
 
 use crate::activation::Activation;
-use crate::gemm::{Matrix, TASK_ROWS, gemm_rows, transpose};
-use crate::op::GradSlot;
+use crate::gemm::transpose;
+use crate::gemm_packed::{Start, matrix_times_panels, padded_bias};
+use crate::op::{Cx, GradSlot};
+use crate::outer_products::transposed_times_panels;
+use crate::panels;
 use crate::reduce::column_sums;
+use crate::{DType, Device, Tensor};
 
+/// Rows of x that are few.
+const FEW: usize = 128;
+
+/// w in panels over its outputs.
+struct Panels(Tensor);
+
+/// y (..., O) = act(x w^T + b) from x (..., I); z, of y's shape, gets the activation's argument.
 pub fn forward(
+    cx: &Cx,
     y: &mut [f32],
     z: Option<&mut [f32]>,
     x: &[f32],
-    w: &[f32],
+    w: &Tensor,
     b: &[f32],
     activation: Activation,
-    inner: usize,
 ) {
-    let o = b.len();
-    if o == 0 {
-        return;
-    }
-    let rows = y.len() / o;
-    let (x, w) = (Matrix::new(x, rows, inner, inner), Matrix::new(w, o, inner, inner));
     match z {
         Some(z) => {
-            affine(z, x, w, b, |_| {});
+            affine(cx, z, x, w, b, |_| {});
             activation.map(y, z);
         }
-        None => affine(y, x, w, b, |rows| activation.apply(rows)),
+        None => affine(cx, y, x, w, b, |rows| activation.apply(rows)),
     }
 }
 
 /// out = x w^T + b; `then` gets rows of it while they are in cache.
-fn affine(out: &mut [f32], x: Matrix<f32>, w: Matrix<f32>, b: &[f32], then: impl Fn(&mut [f32]) + Sync) {
-    let epilogue = |rows: &mut [f32]| {
-        for row in rows.chunks_mut(b.len()) {
-            row.iter_mut().zip(b).for_each(|(v, b)| *v += b);
-        }
-        then(rows);
-    };
-    let rows = out.len() / b.len();
-    if rows > TASK_ROWS {
-        return gemm_rows(out, false, 1.0, x, w.t(), |_, rows| epilogue(rows));
+fn affine(cx: &Cx, out: &mut [f32], x: &[f32], w: &Tensor, b: &[f32], then: impl Fn(&mut [f32]) + Sync) {
+    let (o, inner) = (w.shape()[0], w.shape()[1]);
+    if out.is_empty() {
+        return;
     }
-    // For few rows, repacking w would cost more than the product: w x^T reads it as it lies.
-    let mut transposed = vec![0.0; out.len()]; // (O, rows)
-    gemm_rows(&mut transposed, false, 1.0, w, x.t(), |_, _| {});
-    transpose(out, &transposed, rows, epilogue);
+    let rows = out.len() / o;
+    if rows <= FEW {
+        let mut transposed = Tensor::empty(&[o, rows], DType::F32, Device::Cpu);
+        let panels = panels::from_rows(x, rows, inner, |_| 1.0);
+        matrix_times_panels(transposed.as_mut_slice(), rows, w.as_slice(), &panels, Start::Zero, |_| {});
+        return transpose(out, transposed.as_slice(), rows, |out| {
+            for row in out.chunks_mut(o) {
+                row.iter_mut().zip(b).for_each(|(v, b)| *v += b);
+            }
+            then(out);
+        });
+    }
+    let make = || Panels(panels::from_rows(w.as_slice(), o, inner, |_| 1.0));
+    // Kept with w where nobody trains it.
+    let panels = if cx.saving { Arc::new(make()) } else { w.derived(|_| true, make) };
+    matrix_times_panels(out, o, x, &panels.0, Start::Bias(&padded_bias(b)), then);
 }
 
 pub fn backward(
@@ -60,16 +74,34 @@ pub fn backward(
         return;
     }
     let (o, rows) = (w.len() / inner, x.len() / inner);
-    let (dz_m, x_m, w_m) =
-        (Matrix::new(dz, rows, o, o), Matrix::new(x, rows, inner, inner), Matrix::new(w, o, inner, inner));
     if let Some((dx, accumulate)) = dx.target() {
-        gemm_rows(dx, accumulate, 1.0, dz_m, w_m, |_, _| {});
+        data_gradient(dx, accumulate, dz, w, inner);
     }
     if let Some((dw, accumulate)) = dw.target() {
-        gemm_rows(dw, accumulate, 1.0, dz_m.t(), x_m, |_, _| {});
+        let x = panels::from_columns(inner, rows, |row| (&x[row * inner..][..inner], 1.0));
+        transposed_times_panels(dw, inner, accumulate, dz, &x);
     }
     if db.is_needed() {
         let sums = column_sums(dz, o);
         db.store(|j| sums[j]);
     }
+}
+
+/// dx = dz w.
+fn data_gradient(dx: &mut [f32], accumulate: bool, dz: &[f32], w: &[f32], inner: usize) {
+    let (o, rows) = (w.len() / inner, dx.len() / inner);
+    if rows > FEW || rows == 0 {
+        let panels = panels::from_columns(inner, o, |row| (&w[row * inner..][..inner], 1.0));
+        let start = if accumulate { Start::Accumulate } else { Start::Zero };
+        return matrix_times_panels(dx, inner, dz, &panels, start, |_| {});
+    }
+    let panels = panels::from_rows(dz, rows, o, |_| 1.0);
+    let mut sums = Tensor::empty(&[2, inner * rows], DType::F32, Device::Cpu);
+    let (transposed, own) = sums.as_mut_slice().split_at_mut(inner * rows);
+    transposed_times_panels(transposed, rows, false, w, &panels);
+    if !accumulate {
+        return transpose(dx, transposed, rows, |_| {});
+    }
+    transpose(own, transposed, rows, |_| {});
+    dx.iter_mut().zip(own).for_each(|(dx, own)| *dx += *own);
 }

@@ -74,13 +74,13 @@ impl Op for Linear {
                 cuda::forward(cuda, &mut y, z.as_mut(), x, w, b, self.activation);
             }
             DType::F32 => cpu::forward(
+                cx,
                 y.as_mut_slice(),
                 z.as_mut().map(|z| z.as_mut_slice()),
                 x.as_slice(),
-                w.as_slice(),
+                w,
                 b.as_slice(),
                 self.activation,
-                i,
             ),
             DType::F64 => reference::forward::<f64>(
                 y.as_mut_slice(),

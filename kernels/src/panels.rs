@@ -1,0 +1,89 @@
+//! Factors of products in the order in which those read them: panels of 64 outputs, (panels, depth, 64), zeros behind the
+//! last output.
+
+use pulp::Simd;
+use rayon::prelude::*;
+
+use crate::{DType, Device, Tensor};
+
+/// Outputs a panel holds.
+pub const PANEL: usize = 64;
+
+fn empty(outputs: usize, depth: usize) -> Tensor {
+    Tensor::empty(&[outputs.div_ceil(PANEL), depth, PANEL], DType::F32, Device::Cpu)
+}
+
+/// Panels of w (outputs, depth), row o times `factor(o)`.
+pub fn from_rows(w: &[f32], outputs: usize, depth: usize, factor: impl Fn(usize) -> f32 + Sync) -> Tensor {
+    let mut panels = empty(outputs, depth);
+    if depth == 0 {
+        return panels;
+    }
+    panels.as_mut_slice().par_chunks_mut(depth * PANEL).enumerate().for_each(|(p, panel)| {
+        let first = p * PANEL;
+        let width = PANEL.min(outputs - first);
+        let rows = &w[first * depth..(first + width) * depth];
+        // A cache line of each row at a time, so that the lines written stay in cache.
+        for (block, panel) in panel.chunks_mut(16 * PANEL).enumerate() {
+            for (j, row) in rows.chunks_exact(depth).enumerate() {
+                let factor = factor(first + j);
+                for (values, &v) in panel.chunks_exact_mut(PANEL).zip(&row[block * 16..]) {
+                    values[j] = factor * v;
+                }
+            }
+            if width < PANEL {
+                panel.chunks_exact_mut(PANEL).for_each(|values| values[width..].fill(0.0));
+            }
+        }
+    });
+    panels
+}
+
+/// Panels whose elements at a depth are a row of `outputs` elements, times a factor.
+pub fn from_columns<'a>(
+    outputs: usize,
+    depth: usize,
+    row: impl Fn(usize) -> (&'a [f32], f32) + Sync,
+) -> Tensor {
+    let mut panels = empty(outputs, depth);
+    if depth == 0 {
+        return panels;
+    }
+    panels.as_mut_slice().par_chunks_mut(depth * PANEL).enumerate().for_each(|(p, panel)| {
+        let first = p * PANEL;
+        let width = PANEL.min(outputs - first);
+        for (at, values) in panel.chunks_exact_mut(PANEL).enumerate() {
+            let (row, factor) = row(at);
+            let (inside, outside) = values.split_at_mut(width);
+            inside.iter_mut().zip(&row[first..]).for_each(|(v, w)| *v = factor * w);
+            outside.fill(0.0);
+        }
+    });
+    panels
+}
+
+/// The first V vectors of a row, zeros behind its end.
+#[inline(always)]
+pub fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
+    let (whole, rest) = S::as_simd_f32s(row);
+    let mut values = [simd.splat_f32s(0.0); V];
+    for (v, value) in values.iter_mut().enumerate() {
+        *value = match whole.get(v) {
+            Some(&value) => value,
+            None => simd.partial_load_f32s(rest),
+        };
+    }
+    values
+}
+
+/// Writes V vectors to a row that may end within the last of them.
+#[inline(always)]
+pub fn store<S: Simd, const V: usize>(simd: S, row: &mut [f32], values: [S::f32s; V]) {
+    let (whole, rest) = S::as_mut_simd_f32s(row);
+    for (v, value) in values.into_iter().enumerate() {
+        match whole.get_mut(v) {
+            Some(place) => *place = value,
+            None => simd.partial_store_f32s(rest, value),
+        }
+    }
+}
