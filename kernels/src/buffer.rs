@@ -1,23 +1,28 @@
-//! Host memory with reuse: a training step asks for the same sizes again and again, and fresh pages from the
-//! operating system cost more than many of the kernels that fill them.
+//! Host memory with reuse: a training step asks for the same sizes again and again, and fresh pages from the operating system
+//! cost more than many of the kernels that fill them. Pieces of any size come from one range of addresses, whose pages become
+//! memory when they are first written, and stay: the process is about as large as its tensors ever were at once.
 
-use std::collections::VecDeque;
+use std::alloc::{Layout, handle_alloc_error};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
+
+use crate::arena::Arena;
 
 /// 64 bytes, the alignment of every buffer: a cache line and the widest vector.
 #[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Buffers below this many lines are not worth a lock.
-const POOLED_LINES: usize = 64;
+const LINE: usize = size_of::<Line>();
 
-/// Buffers from this many lines on (2 MiB) are worth pages of their own size: with pages of 4 KiB, walking a feature map of
-/// 50 MB misses the translation buffers all the time.
-const HUGE_LINES: usize = 1 << 15;
+/// Buffers of fewer bytes are not worth a lock.
+const POOLED: usize = 4096;
+
+/// Addresses that are asked for at once, which costs nothing: more than a machine's memory, where a system grants that.
+const CHUNK: usize = 1 << 36;
 
 /// Zeroed at first, then recycled: contents are arbitrary, never uninitialized.
 pub(crate) struct Buffer {
@@ -26,52 +31,35 @@ pub(crate) struct Buffer {
 
 enum Memory {
     Heap(Vec<Line>),
-    Pages(MmapMut),
+    Piece(Piece),
 }
 
-impl Memory {
-    fn new(lines: usize) -> Self {
-        if lines >= HUGE_LINES
-            && let Ok(pages) = MmapMut::map_anon(lines * 64)
-        {
-            // A hint: without huge pages all works as well, only slower.
-            #[cfg(target_os = "linux")]
-            let _ = pages.advise(memmap2::Advice::HugePage);
-            return Memory::Pages(pages);
-        }
-        Memory::Heap(bytemuck::zeroed_vec(lines))
-    }
-
-    fn lines(&self) -> usize {
-        self.bytes().len() / 64
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Memory::Heap(lines) => bytemuck::cast_slice(lines),
-            Memory::Pages(pages) => pages,
-        }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        match self {
-            Memory::Heap(lines) => bytemuck::cast_slice_mut(lines),
-            Memory::Pages(pages) => pages,
-        }
-    }
+/// `bytes` bytes of the pool, nobody else's.
+struct Piece {
+    start: NonNull<u8>,
+    bytes: usize,
 }
+
+// SAFETY: a piece owns its bytes, as a Vec does.
+unsafe impl Send for Piece {}
+// SAFETY: as above.
+unsafe impl Sync for Piece {}
 
 #[derive(Default)]
 struct Pool {
-    /// Oldest first.
-    free: VecDeque<Memory>,
-    free_lines: usize,
-    live_lines: usize,
-    peak_live_lines: usize,
+    arena: Arena,
+    /// Behind the arena's chunks.
+    mappings: Vec<MmapMut>,
+    live: usize,
+    peak_live: usize,
 }
 
 static POOL: LazyLock<Mutex<Pool>> = LazyLock::new(Mutex::default);
 static POISON: AtomicBool = AtomicBool::new(false);
+
+fn pool() -> MutexGuard<'static, Pool> {
+    POOL.lock().expect("no panic while the pool is locked")
+}
 
 /// From now on new buffers are filled with 0xFF (NaN in every float type), so that a kernel that leaves part of its
 /// output unwritten is seen. For tests.
@@ -86,68 +74,76 @@ pub(crate) fn is_poisoning() -> bool {
 
 /// (live, peak live) bytes of pooled tensor memory.
 pub(crate) fn usage() -> (usize, usize) {
-    let pool = POOL.lock().expect("no panic while the pool is locked");
-    (pool.live_lines * 64, pool.peak_live_lines * 64)
+    let pool = pool();
+    (pool.live, pool.peak_live)
 }
 
-/// Eight size classes an octave: at most an eighth is wasted, and nearby sizes share buffers.
-fn size_class(lines: usize) -> usize {
-    let step = (lines.next_power_of_two() / 16).max(1);
-    lines.div_ceil(step) * step
+impl Pool {
+    fn take(&mut self, bytes: usize) -> Piece {
+        let address = self.arena.take(bytes).unwrap_or_else(|| {
+            self.grow(bytes);
+            self.arena.take(bytes).expect("the chunk is large enough")
+        });
+        self.live += bytes;
+        self.peak_live = self.peak_live.max(self.live);
+        let start = NonNull::new(std::ptr::with_exposed_provenance_mut(address as usize));
+        Piece { start: start.expect("mappings do not start at 0"), bytes }
+    }
+
+    /// A chunk of at least so many bytes; of a system that counts addresses as memory, as many as it grants.
+    fn grow(&mut self, bytes: usize) {
+        let mut size = CHUNK.max(bytes);
+        let mut mapping = loop {
+            match MmapOptions::new().len(size).no_reserve_swap().map_anon() {
+                Ok(mapping) => break mapping,
+                Err(_) if size > bytes => size = (size / 2).max(bytes),
+                Err(_) => handle_alloc_error(Layout::array::<u8>(bytes).expect("a tensor's size")),
+            }
+        };
+        // A hint to use pages of 2 MiB: with those of 4 KiB, walking a feature map of 50 MB misses the translation buffers all
+        // the time.
+        #[cfg(target_os = "linux")]
+        let _ = mapping.advise(memmap2::Advice::HugePage);
+        self.arena.add(mapping.as_mut_ptr().expose_provenance() as u64, size);
+        self.mappings.push(mapping);
+    }
 }
 
 impl Buffer {
     pub(crate) fn new(bytes: usize) -> Self {
-        let lines = size_class(bytes.div_ceil(64).max(1));
-        let mut buffer = Buffer { memory: Self::take(lines) };
+        let bytes = bytes.max(1).next_multiple_of(LINE);
+        let memory = match bytes < POOLED {
+            true => Memory::Heap(bytemuck::zeroed_vec(bytes / LINE)),
+            false => Memory::Piece(pool().take(bytes)),
+        };
+        let mut buffer = Buffer { memory };
         if is_poisoning() {
             buffer.bytes_mut().fill(0xFF);
         }
         buffer
     }
 
-    fn take(lines: usize) -> Memory {
-        if lines >= POOLED_LINES {
-            let mut pool = POOL.lock().expect("no panic while the pool is locked");
-            pool.live_lines += lines;
-            pool.peak_live_lines = pool.peak_live_lines.max(pool.live_lines);
-            if let Some(v) = pool.free.iter().rposition(|v| v.lines() == lines).and_then(|i| pool.free.remove(i)) {
-                pool.free_lines -= lines;
-                return v;
-            }
-        }
-        Memory::new(lines)
-    }
-
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.memory.bytes()
+        match &self.memory {
+            Memory::Heap(lines) => bytemuck::cast_slice(lines),
+            // SAFETY: the pool's mappings are never undone; the system has zeroed them, and this piece is the buffer's alone.
+            Memory::Piece(Piece { start, bytes }) => unsafe { std::slice::from_raw_parts(start.as_ptr(), *bytes) },
+        }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        self.memory.bytes_mut()
+        match &mut self.memory {
+            Memory::Heap(lines) => bytemuck::cast_slice_mut(lines),
+            // SAFETY: as above, and it is borrowed for writing.
+            Memory::Piece(Piece { start, bytes }) => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *bytes) },
+        }
     }
 }
 
-impl Drop for Buffer {
+impl Drop for Piece {
     fn drop(&mut self) {
-        let memory = std::mem::replace(&mut self.memory, Memory::Heap(Vec::new()));
-        let lines = memory.lines();
-        if lines < POOLED_LINES {
-            return;
-        }
-        let mut evicted = Vec::new(); // returned to the system once the pool is unlocked
-        let mut pool = POOL.lock().expect("no panic while the pool is locked");
-        pool.live_lines -= lines;
-        pool.free_lines += lines;
-        pool.free.push_back(memory);
-        // What is kept for reuse makes the process by a quarter larger than tensors ever were at once, since what the peak of a
-        // step pushes out is asked for again in the next one. The oldest goes first, so that sizes of past batches make room
-        // for those of this one.
-        while pool.free_lines + pool.live_lines > pool.peak_live_lines + pool.peak_live_lines / 4 {
-            let Some(oldest) = pool.free.pop_front() else { break };
-            pool.free_lines -= oldest.lines();
-            evicted.push(oldest);
-        }
-        drop(pool);
+        let mut pool = pool();
+        pool.live -= self.bytes;
+        pool.arena.put_back(self.start.addr().get() as u64, self.bytes);
     }
 }

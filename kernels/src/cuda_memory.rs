@@ -4,10 +4,10 @@
 //! Memory is handed out and taken back in the order of the host, and used in the order of the compute stream, which is the
 //! same: what is freed may be handed out again at once.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use anyhow::Result;
 use cudarc::driver::{result, sys};
+
+use crate::arena::Arena;
 
 /// How device memory is allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,39 +68,6 @@ const ALIGNMENT: usize = 256;
 /// The least that the arena asks of the driver.
 const CHUNK: usize = 8 << 20;
 
-/// Pieces of memory, found by their addresses and by their sizes.
-#[derive(Default)]
-struct Pieces {
-    sizes: BTreeMap<u64, usize>,
-    by_size: BTreeSet<(usize, u64)>,
-}
-
-impl Pieces {
-    fn insert(&mut self, address: u64, size: usize) {
-        self.sizes.insert(address, size);
-        self.by_size.insert((size, address));
-    }
-
-    /// Takes a piece out, and tells its size.
-    fn remove(&mut self, address: u64) -> Option<usize> {
-        let size = self.sizes.remove(&address)?;
-        self.by_size.remove(&(size, address));
-        Some(size)
-    }
-
-    /// Takes out the smallest piece that is large enough: its address and size.
-    fn take(&mut self, bytes: usize) -> Option<(u64, usize)> {
-        let &(size, address) = self.by_size.range((bytes, 0)..).next()?;
-        self.remove(address);
-        Some((address, size))
-    }
-
-    /// The last piece before an address, and its size.
-    fn before(&self, address: u64) -> Option<(u64, usize)> {
-        self.sizes.range(..address).next_back().map(|(&address, &size)| (address, size))
-    }
-}
-
 pub(crate) struct Allocator {
     pub(crate) kind: Alloc,
     pub(crate) usage: Usage,
@@ -108,15 +75,6 @@ pub(crate) struct Allocator {
     pub(crate) is_closed: bool,
     /// By category.
     arenas: [Arena; 2],
-}
-
-/// Pieces of large allocations.
-#[derive(Default)]
-struct Arena {
-    /// Neighbours of one allocation are merged.
-    free: Pieces,
-    /// The driver's allocations: address to size.
-    chunks: BTreeMap<u64, usize>,
 }
 
 impl Allocator {
@@ -183,28 +141,25 @@ impl Allocator {
 
     /// The smallest free piece that is large enough, or a new chunk's beginning.
     fn piece(&mut self, bytes: usize, category: Category, stream: sys::CUstream) -> Result<u64, result::DriverError> {
-        let (address, size) = match self.arenas[category as usize].free.take(bytes) {
-            Some(piece) => piece,
-            None => self.chunk(bytes, category, stream)?,
-        };
-        if size > bytes {
-            self.arenas[category as usize].free.insert(address + bytes as u64, size - bytes);
+        if let Some(address) = self.arenas[category as usize].take(bytes) {
+            return Ok(address);
         }
-        Ok(address)
+        self.chunk(bytes, category, stream)?;
+        Ok(self.arenas[category as usize].take(bytes).expect("the chunk is large enough"))
     }
 
-    /// A new chunk of at least so many bytes: its address and size.
+    /// A new chunk of at least so many bytes.
     fn chunk(
         &mut self,
         bytes: usize,
         category: Category,
         stream: sys::CUstream,
-    ) -> Result<(u64, usize), result::DriverError> {
+    ) -> Result<(), result::DriverError> {
         if self.is_closed {
             return Err(result::DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED));
         }
         // The arena grows by an eighth at least, so that its growth ends soon.
-        let eighth = self.arenas[category as usize].chunks.values().sum::<usize>() / 8;
+        let eighth = self.arenas[category as usize].size() / 8;
         let size = bytes.max(CHUNK).max(eighth).next_multiple_of(ALIGNMENT);
         let (address, size) = match self.reserve(size, stream) {
             Ok(address) => (address, size),
@@ -216,8 +171,8 @@ impl Allocator {
                 (self.reserve(bytes, stream)?, bytes)
             }
         };
-        self.arenas[category as usize].chunks.insert(address, size);
-        Ok((address, size))
+        self.arenas[category as usize].add(address, size);
+        Ok(())
     }
 
     fn reserve(&mut self, bytes: usize, stream: sys::CUstream) -> Result<u64, result::DriverError> {
@@ -231,37 +186,5 @@ impl Allocator {
         self.usage.reserved -= bytes;
         // SAFETY: `reserve` made it, and nothing enqueued later uses it.
         unsafe { result::free_async(address, stream) }
-    }
-}
-
-impl Arena {
-    /// Takes out the allocations of which nothing is used: their addresses and sizes.
-    fn take_unused(&mut self) -> Vec<(u64, usize)> {
-        let is_unused = |(a, n): &(u64, usize)| self.free.sizes.get(a) == Some(n);
-        let unused: Vec<(u64, usize)> = self.chunks.iter().map(|(&a, &n)| (a, n)).filter(is_unused).collect();
-        for (address, _) in &unused {
-            self.free.remove(*address);
-            self.chunks.remove(address);
-        }
-        unused
-    }
-
-    fn put_back(&mut self, address: u64, bytes: usize) {
-        let (mut start, mut size) = (address, bytes);
-        // Chunks that happen to touch stay apart: a piece across both could not be given back.
-        if let Some((before, n)) = self.free.before(address)
-            && before + n as u64 == address
-            && !self.chunks.contains_key(&address)
-        {
-            self.free.remove(before);
-            (start, size) = (before, n + size);
-        }
-        let end = address + bytes as u64;
-        if !self.chunks.contains_key(&end)
-            && let Some(n) = self.free.remove(end)
-        {
-            size += n;
-        }
-        self.free.insert(start, size);
     }
 }

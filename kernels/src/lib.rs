@@ -30,6 +30,7 @@ pub mod segments;
 pub mod simd;
 pub mod tensor;
 
+mod arena;
 mod buffer;
 mod cublas_lt;
 mod cudnn;
