@@ -322,7 +322,7 @@ impl<'p> Tape<'p> {
         }
         // Each input's gradient tensor is taken out of the table while the op writes it.
         let mut targets: Vec<Option<Target>> =
-            node.inputs.iter().map(|&id| Target::take(id, vars, grads, self.device())).collect();
+            node.inputs.iter().map(|&id| Target::take(id, vars, grads, &*node.op, self.device())).collect();
         let mut slots: Vec<GradSlot> =
             targets.iter_mut().map(|t| t.as_mut().map_or(GradSlot::Skip, Target::slot)).collect();
         let grad_outs: Vec<Option<&Tensor>> = grad_outs.iter().map(Option::as_ref).collect();
@@ -354,7 +354,13 @@ struct Target<'g> {
 }
 
 impl<'g> Target<'g> {
-    fn take(id: usize, vars: &'g [VarInfo], grads: &mut [Option<Tensor>], device: Device) -> Option<Self> {
+    fn take(
+        id: usize,
+        vars: &'g [VarInfo],
+        grads: &mut [Option<Tensor>],
+        op: &dyn Op,
+        device: Device,
+    ) -> Option<Self> {
         let var = &vars[id];
         if !var.requires_grad {
             return None;
@@ -364,11 +370,13 @@ impl<'g> Target<'g> {
         let is_part = window.len() < vars[owner].shape.iter().product();
         let existing = grads[owner].take();
         // Other parts of a shared gradient may come later or never, so the first writer zeroes it all.
-        let accumulate = existing.is_some() || is_part;
-        let grad = existing.unwrap_or_else(|| match is_part {
-            true => Tensor::zeros(&vars[owner].shape, var.dtype, device),
-            false => Tensor::empty(&vars[owner].shape, var.dtype, device),
-        });
+        let accumulate = existing.is_some() || is_part || op.has_sparse_gradients();
+        let make = match (op.has_sparse_gradients(), is_part) {
+            (true, _) => Tensor::sparse_zeros,
+            (false, true) => Tensor::zeros,
+            (false, false) => Tensor::empty,
+        };
+        let grad = existing.unwrap_or_else(|| make(&vars[owner].shape, var.dtype, device));
         Some(Target { owner, grad, accumulate, window, shape: &var.shape })
     }
 

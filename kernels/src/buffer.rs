@@ -21,6 +21,9 @@ const LINE: usize = size_of::<Line>();
 /// Buffers of fewer bytes are not worth a lock.
 const POOLED: usize = 4096;
 
+/// Buffers of fewer bytes (2 MiB) are zeroed in less time than it takes to map pages.
+const SPARSE: usize = 1 << 21;
+
 /// Addresses that are asked for at once, which costs nothing: more than a machine's memory, where a system grants that.
 const CHUNK: usize = 1 << 36;
 
@@ -32,6 +35,7 @@ pub(crate) struct Buffer {
 enum Memory {
     Heap(Vec<Line>),
     Piece(Piece),
+    Own(MmapMut),
 }
 
 /// `bytes` bytes of the pool, nobody else's.
@@ -123,9 +127,24 @@ impl Buffer {
         buffer
     }
 
+    /// Zeros that become memory where they are written, in small pages; if there are enough of them for that to pay. Not
+    /// counted as pooled.
+    pub(crate) fn sparse_zeros(bytes: usize) -> Option<Self> {
+        let pages = (bytes >= SPARSE).then(|| MmapMut::map_anon(bytes.next_multiple_of(LINE)).ok())??;
+        #[cfg(target_os = "linux")]
+        pages.advise(memmap2::Advice::NoHugePage).ok()?;
+        Some(Buffer { memory: Memory::Own(pages) })
+    }
+
+    /// Whether it was made by [`Self::sparse_zeros`].
+    pub(crate) fn is_sparse(&self) -> bool {
+        matches!(self.memory, Memory::Own(_))
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.memory {
             Memory::Heap(lines) => bytemuck::cast_slice(lines),
+            Memory::Own(pages) => pages,
             // SAFETY: the pool's mappings are never undone; the system has zeroed them, and this piece is the buffer's alone.
             Memory::Piece(Piece { start, bytes }) => unsafe { std::slice::from_raw_parts(start.as_ptr(), *bytes) },
         }
@@ -134,6 +153,7 @@ impl Buffer {
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.memory {
             Memory::Heap(lines) => bytemuck::cast_slice_mut(lines),
+            Memory::Own(pages) => pages,
             // SAFETY: as above, and it is borrowed for writing.
             Memory::Piece(Piece { start, bytes }) => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *bytes) },
         }

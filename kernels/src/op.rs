@@ -22,6 +22,12 @@ pub trait Op: Debug {
 
     /// Arithmetic and memory traffic of a pass, for rooflines.
     fn cost(&self, pass: Pass, inputs: &[&Tensor]) -> Cost;
+
+    /// Whether few elements of its gradients are not zero. The tape then lets it add to zeros, which are no memory before
+    /// they are written.
+    fn has_sparse_gradients(&self) -> bool {
+        false
+    }
 }
 
 impl Op for Rc<dyn Op> {
@@ -36,6 +42,9 @@ impl Op for Rc<dyn Op> {
     }
     fn cost(&self, pass: Pass, inputs: &[&Tensor]) -> Cost {
         (**self).cost(pass, inputs)
+    }
+    fn has_sparse_gradients(&self) -> bool {
+        (**self).has_sparse_gradients()
     }
 }
 

@@ -70,6 +70,10 @@ impl Tensor {
                 Memory::Device(buffer)
             }
         };
+        Self::of(memory, shape, dtype, device)
+    }
+
+    fn of(memory: Memory, shape: &[usize], dtype: DType, device: Device) -> Self {
         let storage = Storage { memory, derived: Derived::default() };
         Tensor { storage: Arc::new(storage), offset: 0, shape: shape.to_vec(), dtype, device }
     }
@@ -79,6 +83,21 @@ impl Tensor {
         let mut t = Self::empty(shape, dtype, device);
         t.zero();
         t
+    }
+
+    /// All zeros, of which few will be written: on the host, the others are no memory.
+    pub fn sparse_zeros(shape: &[usize], dtype: DType, device: Device) -> Self {
+        match Buffer::sparse_zeros(shape.iter().product::<usize>() * dtype.size()) {
+            Some(buffer) if device == Device::Cpu => Self::of(Memory::Host(buffer), shape, dtype, device),
+            _ => Self::zeros(shape, dtype, device),
+        }
+    }
+
+    /// All zeros, sparse if this tensor was made so.
+    pub fn zeros_like(&self, dtype: DType) -> Self {
+        let is_sparse = matches!(&self.storage.memory, Memory::Host(buffer) if buffer.is_sparse());
+        let make = if is_sparse { Self::sparse_zeros } else { Self::zeros };
+        make(&self.shape, dtype, self.device)
     }
 
     /// Sets all elements to zero.

@@ -147,7 +147,7 @@ impl Optimizer {
         let device = parameters.device();
         for (place, &id) in self.trainable.iter().enumerate() {
             if let Some(grad) = gradients.parameter(id) {
-                let zeros = || Tensor::zeros(grad.shape(), DType::F32, device);
+                let zeros = || grad.zeros_like(DType::F32);
                 let square = || self.options.rule.has_square().then(zeros);
                 let make = || as_state(device, || Moments { mean: zeros(), square: square() });
                 self.moments[place].get_or_insert_with(make);

@@ -65,4 +65,8 @@ impl Op for Embedding {
             Pass::Backward => Cost::new(rows, (2 * rows + table.len()) * size),
         }
     }
+
+    fn has_sparse_gradients(&self) -> bool {
+        true
+    }
 }

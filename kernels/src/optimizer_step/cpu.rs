@@ -10,6 +10,10 @@ use crate::simd::vectorized;
 /// Elements of a block: five arrays of them stay in the second-level cache.
 const BLOCK: usize = 8 * 1024;
 
+/// Elements of a page. Words that no caption had so far have neither gradient nor moments: pages of their rows that hold
+/// nothing but zeros are not written, and so stay no memory (`Tensor::sparse_zeros`).
+const PAGE: usize = 1024;
+
 pub fn update(updates: Vec<&mut Update>, factor: f64, options: &StepOptions) {
     let blocks: Vec<Block> = updates.into_iter().flat_map(|update| blocks(update, factor, options)).collect();
     let decay = options.ema_decay as f32;
@@ -135,22 +139,35 @@ impl<'a> Descent<'a> {
 impl Moments<'_> {
     #[inline(always)]
     fn run(self, value: &mut [f32], grad: &[f32]) {
-        let value = value.iter_mut().zip(self.m).zip(grad);
         match self.factors {
             Factors::AdamW { factor, beta1, beta2, keep, rate, root, eps } => {
-                for (((value, m), grad), v) in value.zip(self.v.expect("checked")) {
-                    let g = grad * factor;
-                    *m = beta1 * *m + (1.0 - beta1) * g;
-                    *v = beta2 * *v + (1.0 - beta2) * (g * g);
-                    *value = *value * keep - rate * *m / (v.sqrt() / root + eps);
+                let v = self.v.expect("checked");
+                let pages = value.chunks_mut(PAGE).zip(grad.chunks(PAGE)).zip(self.m.chunks_mut(PAGE)).zip(v.chunks_mut(PAGE));
+                for (((value, grad), m), v) in pages {
+                    if [grad, m, v].into_iter().all(|page| is_zero(page)) {
+                        value.iter_mut().for_each(|value| *value *= keep);
+                        continue;
+                    }
+                    for (((value, m), grad), v) in value.iter_mut().zip(m).zip(grad).zip(v) {
+                        let g = grad * factor;
+                        *m = beta1 * *m + (1.0 - beta1) * g;
+                        *v = beta2 * *v + (1.0 - beta2) * (g * g);
+                        *value = *value * keep - rate * *m / (v.sqrt() / root + eps);
+                    }
                 }
             }
             Factors::Sgd { factor, momentum, weight_decay, lr } => {
-                for ((value, m), grad) in value {
+                for ((value, m), grad) in value.iter_mut().zip(self.m).zip(grad) {
                     *m = momentum * *m + (grad * factor + weight_decay * *value);
                     *value -= lr * *m;
                 }
             }
         }
     }
+}
+
+/// Whether all elements are +0.
+#[inline(always)]
+fn is_zero(page: &[f32]) -> bool {
+    page.chunks(64).all(|part| part.iter().fold(0, |bits, x| bits | x.to_bits()) == 0)
 }
