@@ -155,7 +155,9 @@ impl Buffer {
             Memory::Heap(lines) => bytemuck::cast_slice_mut(lines),
             Memory::Own(pages) => pages,
             // SAFETY: as above, and it is borrowed for writing.
-            Memory::Piece(Piece { start, bytes }) => unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *bytes) },
+            Memory::Piece(Piece { start, bytes }) => unsafe {
+                std::slice::from_raw_parts_mut(start.as_ptr(), *bytes)
+            },
         }
     }
 }

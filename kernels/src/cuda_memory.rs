@@ -149,12 +149,7 @@ impl Allocator {
     }
 
     /// A new chunk of at least so many bytes.
-    fn chunk(
-        &mut self,
-        bytes: usize,
-        category: Category,
-        stream: sys::CUstream,
-    ) -> Result<(), result::DriverError> {
+    fn chunk(&mut self, bytes: usize, category: Category, stream: sys::CUstream) -> Result<(), result::DriverError> {
         if self.is_closed {
             return Err(result::DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED));
         }

@@ -150,6 +150,9 @@ impl Product<'_> {
                 }
                 // What the epilogue reads and writes is fetched meanwhile, a line a step: all at once would keep the
                 // panel's lines waiting.
+                let lines: [[usize; V]; GROUP] =
+                    places.map(|(_, at)| std::array::from_fn(|v| at + channel + v * S::F32_LANES));
+                let lines = lines.as_flattened();
                 let (y, residual) = (&*self.y, self.epilogue.residual.unwrap_or_default());
                 multiply(
                     simd,
@@ -163,11 +166,10 @@ impl Product<'_> {
                     lane,
                     #[inline(always)]
                     |step| {
-                        let at = places[step / V % GROUP].1 + channel + step % V * S::F32_LANES;
-                        match step / (GROUP * V) {
-                            0 => prefetch(y, at),
-                            1 => prefetch(residual, at),
-                            _ => {}
+                        if step < GROUP * V {
+                            prefetch(y, lines[step]);
+                        } else if step < 2 * GROUP * V {
+                            prefetch(residual, lines[step - GROUP * V]);
                         }
                     },
                 );
@@ -233,4 +235,3 @@ pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
     simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
 }
-

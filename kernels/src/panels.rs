@@ -40,11 +40,7 @@ pub fn from_rows(w: &[f32], outputs: usize, depth: usize, factor: impl Fn(usize)
 }
 
 /// Panels whose elements at a depth are a row of `outputs` elements, times a factor.
-pub fn from_columns<'a>(
-    outputs: usize,
-    depth: usize,
-    row: impl Fn(usize) -> (&'a [f32], f32) + Sync,
-) -> Tensor {
+pub fn from_columns<'a>(outputs: usize, depth: usize, row: impl Fn(usize) -> (&'a [f32], f32) + Sync) -> Tensor {
     let mut panels = empty(outputs, depth);
     if depth == 0 {
         return panels;

@@ -15,8 +15,8 @@ use super::window::{Image, Reach, Windows};
 use super::{Inputs, winograd};
 use crate::activation::Activation;
 use crate::dtype::Storage;
-use crate::gemm_packed::{self, Start, padded_bias};
 use crate::gemm_bf16::{Epilogue, Panels, Rows, product, task_rows};
+use crate::gemm_packed::{self, Start, padded_bias};
 use crate::op::Cx;
 use crate::{DType, Device, Tensor};
 

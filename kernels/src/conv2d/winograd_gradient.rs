@@ -87,7 +87,8 @@ impl WithSimd for OutputGradient<'_> {
                         if r >= rows || c >= columns || at >= inside {
                             return zero;
                         }
-                        let (pixel, _) = S::as_simd_f32s(&self.g[first + (r * w + c) * channels + at * S::F32_LANES..]);
+                        let (pixel, _) =
+                            S::as_simd_f32s(&self.g[first + (r * w + c) * channels + at * S::F32_LANES..]);
                         pixel[0]
                     },
                     #[inline(always)]

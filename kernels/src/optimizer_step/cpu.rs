@@ -20,16 +20,19 @@ pub fn update(updates: Vec<&mut Update>, factor: f64, options: &StepOptions) {
     blocks.into_par_iter().for_each(|block| {
         let mut buffer = Vec::new();
         let descent = block.descent.map(|descent| descent.widened(&mut buffer));
-        vectorized(|| {
-            if let Some((grad, descent)) = descent {
-                descent.run(block.value, grad);
-            }
-            if let Some(ema) = block.ema {
-                for (ema, value) in ema.iter_mut().zip(&*block.value) {
-                    *ema = *ema * decay + (1.0 - decay) * value;
+        vectorized(
+            #[inline(always)]
+            || {
+                if let Some((grad, descent)) = descent {
+                    descent.run(block.value, grad);
                 }
-            }
-        });
+                if let Some(ema) = block.ema {
+                    for (ema, value) in ema.iter_mut().zip(&*block.value) {
+                        *ema = *ema * decay + (1.0 - decay) * value;
+                    }
+                }
+            },
+        );
         if let Some(copy) = block.copy {
             copy.write(block.value);
         }
@@ -142,7 +145,11 @@ impl Moments<'_> {
         match self.factors {
             Factors::AdamW { factor, beta1, beta2, keep, rate, root, eps } => {
                 let v = self.v.expect("checked");
-                let pages = value.chunks_mut(PAGE).zip(grad.chunks(PAGE)).zip(self.m.chunks_mut(PAGE)).zip(v.chunks_mut(PAGE));
+                let pages = value
+                    .chunks_mut(PAGE)
+                    .zip(grad.chunks(PAGE))
+                    .zip(self.m.chunks_mut(PAGE))
+                    .zip(v.chunks_mut(PAGE));
                 for (((value, grad), m), v) in pages {
                     if [grad, m, v].into_iter().all(|page| is_zero(page)) {
                         value.iter_mut().for_each(|value| *value *= keep);
