@@ -15,6 +15,8 @@ use crate::{DType, Device, Tensor};
 
 /// Outputs a panel holds.
 const PANEL: usize = 64;
+/// Rows of a register tile: 6 x 4 vectors of sums leave registers for the operands.
+const GROUP: usize = 6;
 /// Elements of the left factor that a task reads: they share that cache with a panel.
 const TASK_ELEMENTS: usize = 128 * 1024;
 /// Rows of a task at least: a panel that it fetches is used so often.
@@ -25,9 +27,10 @@ pub fn is_available() -> bool {
     simd::level() == Level::Avx512Bf16
 }
 
-/// Rows that one task takes of `rows` with `depth` elements each: enough tasks for many cores.
+/// Rows that one task takes of `rows` with `depth` elements each: whole tiles, and enough tasks for many cores.
 pub fn task_rows(rows: usize, depth: usize) -> usize {
-    (rows / 32).clamp(TASK_ROWS, (TASK_ELEMENTS / depth.max(1)).max(TASK_ROWS))
+    let most = (TASK_ELEMENTS / depth.max(1)).max(TASK_ROWS);
+    (rows / 64).clamp(TASK_ROWS, most).next_multiple_of(GROUP)
 }
 
 /// A right factor (outputs, depth), transposed, in the order in which products read it: panels of 64 outputs, (panels,
@@ -155,13 +158,13 @@ mod avx512 {
 
     use half::bf16;
 
-    use super::{Epilogue, PANEL, Panels, Rows};
+    use super::{Epilogue, GROUP, PANEL, Panels, Rows};
     use crate::activation::Activation;
 
     /// Elements of a vector of sums.
     const LANES: usize = 16;
-    /// Rows of a register tile: 6 x 4 vectors of sums leave registers for the operands.
-    const GROUP: usize = 6;
+    /// Elements of a cache line.
+    const LINE: usize = 32;
     /// Elements of panels that stay in the second-level cache.
     const CACHED_ELEMENTS: usize = 192 * 1024;
 
@@ -232,10 +235,25 @@ mod avx512 {
             for (p, window) in windows.iter_mut().enumerate() {
                 *window = x.as_ptr().wrapping_add(corners[(group.start + p).min(group.end - 1)]);
             }
+            // What the epilogue reads and writes is fetched meanwhile, a line a step: all at once would keep the panel's lines
+            // waiting.
+            let places = |address: *const bf16| {
+                std::array::from_fn::<_, GROUP, _>(|p| {
+                    let row = (group.start + p).min(group.end - 1);
+                    [0, LINE].map(|part| address.wrapping_add(row * outputs + first + part))
+                })
+            };
+            let y = places(self.y);
+            let lines = [y, self.epilogue.residual.map_or(y, |residual| places(residual.as_ptr()))];
+            let mut lines = lines.as_flattened().as_flattened().iter();
             let elements: &[bf16] = self.panels.elements.as_slice();
             let mut filter = elements[panel * self.panels.depth * PANEL..].as_ptr();
             for &tap in taps {
                 for at in (0..run).step_by(2) {
+                    if let Some(line) = lines.next() {
+                        // SAFETY: a hint that reads nothing.
+                        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+                    }
                     let mut filters = [_mm512_setzero_si512(); V];
                     for (v, vector) in filters.iter_mut().enumerate() {
                         // SAFETY: a panel holds depth / 2 rows of 64 pairs.
@@ -252,9 +270,10 @@ mod avx512 {
                     }
                 }
             }
-            for (row, sums) in group.zip(sums) {
+            let tile = sums; // in memory, while the sums above are in registers
+            for (row, sums) in group.zip(&tile) {
                 // SAFETY: the row is one of y and of the residual.
-                unsafe { self.finish(row * outputs + first, sums, masks) }
+                unsafe { self.finish(row * outputs + first, *sums, masks) }
             }
         }
 
@@ -283,10 +302,16 @@ mod avx512 {
                     }
                 }
                 other => {
-                    let first = sums.as_mut_ptr().cast::<f32>();
-                    // SAFETY: vectors are arrays of f32.
-                    let values = unsafe { std::slice::from_raw_parts_mut(first, V * LANES) };
-                    other.apply(values);
+                    let mut values = [[0.0f32; LANES]; V];
+                    for v in 0..V {
+                        // SAFETY: so many elements are there.
+                        unsafe { _mm512_storeu_ps(values[v].as_mut_ptr(), sums[v]) };
+                    }
+                    other.apply(values.as_flattened_mut());
+                    for v in 0..V {
+                        // SAFETY: as above.
+                        sums[v] = unsafe { _mm512_loadu_ps(values[v].as_ptr()) };
+                    }
                 }
             }
             for v in 0..V {

@@ -98,6 +98,10 @@ impl Product<'_> {
     }
 }
 
+/// Vectors that cross no line of the cache.
+#[repr(align(64))]
+struct Aligned<T>(T);
+
 /// Each panel for all places.
 impl WithSimd for Product<'_> {
     type Output = ();
@@ -140,12 +144,12 @@ impl Product<'_> {
                 let stored = places.len();
                 let places: [(usize, usize); GROUP] = std::array::from_fn(|p| places[p.min(stored - 1)]);
                 let mut sums = [[simd.splat_f32s(0.0); V]; GROUP];
-                for (sums, &(_, at)) in sums.iter_mut().zip(&places) {
-                    let start = if chunk > 0 { Start::Accumulate } else { self.epilogue.start };
-                    *sums = match start {
-                        Start::Zero => *sums,
+                let start = if chunk > 0 { Start::Accumulate } else { self.epilogue.start };
+                for p in 0..GROUP {
+                    sums[p] = match start {
+                        Start::Zero => sums[p],
                         Start::Bias(bias) => load(simd, &bias[channel..]),
-                        Start::Accumulate => load(simd, &self.y[at + channel..at + self.channels]),
+                        Start::Accumulate => load(simd, &self.y[places[p].1..][channel..self.channels]),
                     };
                 }
                 // What the epilogue reads and writes is fetched meanwhile, a line a step: all at once would keep the
@@ -173,7 +177,9 @@ impl Product<'_> {
                         }
                     },
                 );
-                for (mut sums, (_, at)) in sums.into_iter().zip(places).take(stored) {
+                let tile = Aligned(sums); // in memory, while the sums above are in registers
+                for (&sums, &(_, at)) in tile.0.iter().zip(&places).take(stored) {
+                    let mut sums = sums;
                     let row = at + channel..at + self.channels;
                     if chunk + 1 == chunks {
                         if let Some(residual) = self.epilogue.residual {
@@ -183,8 +189,8 @@ impl Product<'_> {
                             }
                         }
                         if self.epilogue.relu {
-                            for sum in &mut sums {
-                                *sum = relu(simd, *sum);
+                            for v in 0..V {
+                                sums[v] = relu(simd, sums[v]);
                             }
                         }
                     }
