@@ -251,8 +251,7 @@ mod avx512 {
             for &tap in taps {
                 for at in (0..run).step_by(2) {
                     if let Some(line) = lines.next() {
-                        // SAFETY: a hint that reads nothing.
-                        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+                        _mm_prefetch::<_MM_HINT_T0>(line.cast());
                     }
                     let mut filters = [_mm512_setzero_si512(); V];
                     for (v, vector) in filters.iter_mut().enumerate() {

@@ -98,10 +98,6 @@ impl Product<'_> {
     }
 }
 
-/// Vectors that cross no line of the cache.
-#[repr(align(64))]
-struct Aligned<T>(T);
-
 /// Each panel for all places.
 impl WithSimd for Product<'_> {
     type Output = ();
@@ -177,9 +173,7 @@ impl Product<'_> {
                         }
                     },
                 );
-                let tile = Aligned(sums); // in memory, while the sums above are in registers
-                for (&sums, &(_, at)) in tile.0.iter().zip(&places).take(stored) {
-                    let mut sums = sums;
+                for (mut sums, (_, at)) in sums.into_iter().zip(places).take(stored) {
                     let row = at + channel..at + self.channels;
                     if chunk + 1 == chunks {
                         if let Some(residual) = self.epilogue.residual {
@@ -189,8 +183,8 @@ impl Product<'_> {
                             }
                         }
                         if self.epilogue.relu {
-                            for v in 0..V {
-                                sums[v] = relu(simd, sums[v]);
+                            for sum in &mut sums {
+                                *sum = relu(simd, *sum);
                             }
                         }
                     }

@@ -151,7 +151,7 @@ impl Moments<'_> {
                     .zip(self.m.chunks_mut(PAGE))
                     .zip(v.chunks_mut(PAGE));
                 for (((value, grad), m), v) in pages {
-                    if [grad, m, v].into_iter().all(|page| is_zero(page)) {
+                    if [grad, m, v].into_iter().all(is_zero) {
                         value.iter_mut().for_each(|value| *value *= keep);
                         continue;
                     }
