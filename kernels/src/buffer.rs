@@ -27,6 +27,9 @@ const SPARSE: usize = 1 << 21;
 /// Addresses that are asked for at once, which costs nothing: more than a machine's memory, where a system grants that.
 const CHUNK: usize = 1 << 36;
 
+/// The least that is asked for where that is not granted.
+const SMALL_CHUNK: usize = 8 << 20;
+
 /// Zeroed at first, then recycled: contents are arbitrary, never uninitialized.
 pub(crate) struct Buffer {
     memory: Memory,
@@ -94,21 +97,19 @@ impl Pool {
         Piece { start: start.expect("mappings do not start at 0"), bytes }
     }
 
-    /// A chunk of at least so many bytes; of a system that counts addresses as memory, as many as it grants.
+    /// A chunk of at least so many bytes. Where the system counts addresses as memory, the arena grows by as few as the
+    /// device's.
     fn grow(&mut self, bytes: usize) {
-        let mut size = CHUNK.max(bytes);
-        let mut mapping = loop {
-            match MmapOptions::new().len(size).no_reserve_swap().map_anon() {
-                Ok(mapping) => break mapping,
-                Err(_) if size > bytes => size = (size / 2).max(bytes),
-                Err(_) => handle_alloc_error(Layout::array::<u8>(bytes).expect("a tensor's size")),
-            }
+        let sizes = [CHUNK.max(bytes), bytes.max(SMALL_CHUNK).max(self.arena.size() / 8), bytes];
+        let map = |&size: &usize| MmapOptions::new().len(size).no_reserve_swap().map_anon().ok();
+        let Some(mut mapping) = sizes.iter().find_map(map) else {
+            handle_alloc_error(Layout::array::<u8>(bytes).expect("a tensor's size"))
         };
         // A hint to use pages of 2 MiB: with those of 4 KiB, walking a feature map of 50 MB misses the translation buffers all
         // the time.
         #[cfg(target_os = "linux")]
         let _ = mapping.advise(memmap2::Advice::HugePage);
-        self.arena.add(mapping.as_mut_ptr().expose_provenance() as u64, size);
+        self.arena.add(mapping.as_mut_ptr().expose_provenance() as u64, mapping.len());
         self.mappings.push(mapping);
     }
 }
@@ -167,5 +168,33 @@ impl Drop for Piece {
         let mut pool = pool();
         pool.live -= self.bytes;
         pool.arena.put_back(self.start.addr().get() as u64, self.bytes);
+    }
+}
+
+/// Bytes of the mapping that holds these bytes which are memory.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn resident(bytes: &[u8]) -> usize {
+    let address = bytes.as_ptr() as usize;
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = maps.lines().skip_while(|line| {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let [start, end] = range.map_or([0; 2], |(a, b)| [a, b].map(|x| usize::from_str_radix(x, 16).unwrap_or(0)));
+        !(start..end).contains(&address)
+    });
+    let line = lines.find(|line| line.starts_with("Rss:")).expect("mappings have this line");
+    1024 * line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sparse_zeros_are_memory_where_they_are_written() {
+        assert!(Buffer::sparse_zeros(SPARSE - 1).is_none());
+        let mut buffer = Buffer::sparse_zeros(64 << 20).unwrap();
+        assert!(buffer.bytes().iter().all(|&byte| byte == 0));
+        buffer.bytes_mut()[40 << 20] = 1;
+        assert!(resident(buffer.bytes()) <= 1 << 16, "{} bytes", resident(buffer.bytes()));
     }
 }

@@ -178,3 +178,52 @@ impl Moments<'_> {
 fn is_zero(page: &[f32]) -> bool {
     page.chunks(64).all(|part| part.iter().fold(0, |bits, x| bits | x.to_bits()) == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::step;
+    use super::*;
+    use crate::{DType, Device, Tensor};
+
+    /// A table of which few rows have gradients: values as by the definition, and moments that are memory there alone.
+    #[test]
+    fn moments_of_rows_without_gradients_are_no_memory() {
+        const LEN: usize = 1 << 20;
+        let run = |dtype: DType| {
+            let value: Vec<f32> = (0..LEN).map(|i| (i % 1000) as f32 / 500.0 - 1.0).collect();
+            let mut value = Tensor::from_slice(&value, &[LEN], Device::Cpu).to_dtype(dtype);
+            let mut ema = value.copy();
+            let mut sparse = Tensor::sparse_zeros(&[LEN], DType::F32, Device::Cpu);
+            let (mut m, mut v) = (sparse.zeros_like(dtype), sparse.zeros_like(dtype));
+            for count in 1..=3 {
+                // The second row has a gradient once.
+                sparse.as_mut_slice::<f32>()[5000] = count as f32;
+                sparse.as_mut_slice::<f32>()[700_000] = if count == 1 { -2.0 } else { 0.0 };
+                let dense = sparse.to_dtype(dtype);
+                let gradient = Gradient {
+                    grad: if dtype == DType::F32 { &sparse } else { &dense },
+                    m: &mut m,
+                    v: Some(&mut v),
+                    step: count,
+                    lr: 0.1,
+                    weight_decay: 0.5,
+                };
+                let update = Update { value: &mut value, ema: Some(&mut ema), copy: None, gradient: Some(gradient) };
+                step(&mut [update], &StepOptions { ema_decay: 0.5, ..StepOptions::default() }).unwrap();
+            }
+            #[cfg(target_os = "linux")]
+            if dtype == DType::F32 {
+                use crate::buffer::resident;
+                for moment in [&m, &v] {
+                    let bytes = resident(bytemuck::cast_slice(moment.as_slice::<f32>()));
+                    assert!(bytes <= 1 << 17, "{bytes} bytes");
+                }
+            }
+            [value, ema, m, v].map(|t| t.to_f64_vec())
+        };
+        for (fast, exact) in run(DType::F32).iter().zip(&run(DType::F64)) {
+            let far = fast.iter().zip(exact).position(|(a, b)| (a - b).abs() > 1e-5 * b.abs().max(0.02));
+            assert_eq!(far, None);
+        }
+    }
+}
