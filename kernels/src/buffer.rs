@@ -38,7 +38,8 @@ pub(crate) struct Buffer {
 enum Memory {
     Heap(Vec<Line>),
     Piece(Piece),
-    Own(MmapMut),
+    /// Zeros but for what was written.
+    Sparse(MmapMut),
 }
 
 /// `bytes` bytes of the pool, nobody else's.
@@ -133,19 +134,19 @@ impl Buffer {
     pub(crate) fn sparse_zeros(bytes: usize) -> Option<Self> {
         let pages = (bytes >= SPARSE).then(|| MmapMut::map_anon(bytes.next_multiple_of(LINE)).ok())??;
         #[cfg(target_os = "linux")]
-        pages.advise(memmap2::Advice::NoHugePage).ok()?;
-        Some(Buffer { memory: Memory::Own(pages) })
+        let _ = pages.advise(memmap2::Advice::NoHugePage); // refused where pages are small anyway
+        Some(Buffer { memory: Memory::Sparse(pages) })
     }
 
     /// Whether it was made by [`Self::sparse_zeros`].
     pub(crate) fn is_sparse(&self) -> bool {
-        matches!(self.memory, Memory::Own(_))
+        matches!(self.memory, Memory::Sparse(_))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.memory {
             Memory::Heap(lines) => bytemuck::cast_slice(lines),
-            Memory::Own(pages) => pages,
+            Memory::Sparse(pages) => pages,
             // SAFETY: the pool's mappings are never undone; the system has zeroed them, and this piece is the buffer's alone.
             Memory::Piece(Piece { start, bytes }) => unsafe { std::slice::from_raw_parts(start.as_ptr(), *bytes) },
         }
@@ -154,7 +155,7 @@ impl Buffer {
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         match &mut self.memory {
             Memory::Heap(lines) => bytemuck::cast_slice_mut(lines),
-            Memory::Own(pages) => pages,
+            Memory::Sparse(pages) => pages,
             // SAFETY: as above, and it is borrowed for writing.
             Memory::Piece(Piece { start, bytes }) => unsafe {
                 std::slice::from_raw_parts_mut(start.as_ptr(), *bytes)
@@ -171,7 +172,7 @@ impl Drop for Piece {
     }
 }
 
-/// Bytes of the mapping that holds these bytes which are memory.
+/// Bytes of the mapping that holds these bytes which are memory; the system may have made one of neighbours.
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) fn resident(bytes: &[u8]) -> usize {
     let address = bytes.as_ptr() as usize;
@@ -185,11 +186,26 @@ pub(crate) fn resident(bytes: &[u8]) -> usize {
     1024 * line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn buffers_are_aligned_and_apart() {
+        let sizes = [0, 1, LINE, POOLED - 1, POOLED, POOLED + 1, 5000, 1 << 20];
+        // The second time they are recycled.
+        for _ in 0..2 {
+            let mut buffers = sizes.map(Buffer::new);
+            buffers.iter_mut().enumerate().for_each(|(i, buffer)| buffer.bytes_mut().fill(i as u8));
+            for (i, buffer) in buffers.iter().enumerate() {
+                assert!(buffer.bytes().len() >= sizes[i] && buffer.bytes().as_ptr().addr() % LINE == 0);
+                assert!(buffer.bytes().iter().all(|&byte| byte == i as u8), "{} bytes", sizes[i]);
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
     fn sparse_zeros_are_memory_where_they_are_written() {
         assert!(Buffer::sparse_zeros(SPARSE - 1).is_none());
         let mut buffer = Buffer::sparse_zeros(64 << 20).unwrap();

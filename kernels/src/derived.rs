@@ -1,4 +1,4 @@
-//! What is made of a tensor's elements and kept with them: filters in the order in which products read them. Elements do
+//! What is made of a tensor's elements and kept with them: factors in the order in which products read them. Elements do
 //! not change while several handles share them, and whoever writes them has the only handle: it forgets what was made.
 
 use std::any::Any;

@@ -173,30 +173,22 @@ unsafe fn multiply<
 }
 
 /// Rows of a product that one task computes: a size that fills the packing buffers of a core.
-pub const TASK_ROWS: usize = 256;
+const TASK_ROWS: usize = 256;
 
 /// Columns that one task computes of a product with too few rows to share.
 const TASK_COLUMNS: usize = 128;
 
 /// [`gemm()`] with the rows of `c` split over threads in equal tasks of at most [`TASK_ROWS`] (the columns, if there are no
-/// more rows than that). `epilogue` gets rows of `c`, and the first one's index, while they are in cache.
+/// more rows than that).
 #[track_caller]
-pub fn gemm_rows<T: Real>(
-    c: &mut [T],
-    accumulate: bool,
-    alpha: T,
-    a: Matrix<T>,
-    b: Matrix<T>,
-    epilogue: impl Fn(usize, &mut [T]) + Sync,
-) {
+pub fn gemm_rows<T: Real>(c: &mut [T], accumulate: bool, alpha: T, a: Matrix<T>, b: Matrix<T>) {
     let n = b.columns;
     if n == 0 || a.rows == 0 {
         return;
     }
     assert_eq!(c.len(), a.rows * n, "gemm_rows: output size");
     if a.rows <= TASK_ROWS {
-        gemm_columns(c, accumulate, alpha, a, b);
-        return epilogue(0, c);
+        return gemm_columns(c, accumulate, alpha, a, b);
     }
     // As many for each of two threads.
     let task_rows = a.rows.div_ceil(a.rows.div_ceil(TASK_ROWS).next_multiple_of(2));
@@ -205,7 +197,6 @@ pub fn gemm_rows<T: Real>(
         let rows = c.len() / n;
         let a = Matrix { data: &a.data[start * a.row_stride..], rows, ..a };
         gemm(c, n, accumulate, alpha, a, b);
-        epilogue(start, c);
     });
 }
 

@@ -10,27 +10,13 @@ use rayon::prelude::*;
 
 use crate::activation::Activation;
 use crate::gemm::Columns;
+use crate::panels::{PANEL, task_rows};
 use crate::simd::{self, Level};
 use crate::{DType, Device, Tensor};
-
-/// Outputs a panel holds.
-const PANEL: usize = 64;
-/// Rows of a register tile: 6 x 4 vectors of sums leave registers for the operands.
-const GROUP: usize = 6;
-/// Elements of the left factor that a task reads: they share that cache with a panel.
-const TASK_ELEMENTS: usize = 128 * 1024;
-/// Rows of a task at least: a panel that it fetches is used so often.
-const TASK_ROWS: usize = 48;
 
 /// Whether this process has the instructions.
 pub fn is_available() -> bool {
     simd::level() == Level::Avx512Bf16
-}
-
-/// Rows that one task takes of `rows` with `depth` elements each: whole tiles, and enough tasks for many cores.
-pub fn task_rows(rows: usize, depth: usize) -> usize {
-    let most = (TASK_ELEMENTS / depth.max(1)).max(TASK_ROWS);
-    (rows / 64).clamp(TASK_ROWS, most).next_multiple_of(GROUP)
 }
 
 /// A right factor (outputs, depth), transposed, in the order in which products read it: panels of 64 outputs, (panels,
@@ -105,7 +91,7 @@ pub fn product_of_matrix(y: &mut [bf16], x: &[bf16], panels: &Panels, epilogue: 
     assert!(y.len() == n * outputs && x.len() == n * depth, "gemm_bf16: {} rows of {}", y.len(), x.len());
     let corners: Vec<usize> = (0..n).map(|row| row * depth).collect();
     let rows = Rows { x, corners: &corners, taps: &[0], run: depth };
-    let count = task_rows(n, depth);
+    let count = task_rows(n, depth * size_of::<bf16>());
     if n >= 4 * count {
         return y.par_chunks_mut(count * outputs).enumerate().for_each(|(task, y)| {
             let first = task * count;
@@ -158,8 +144,9 @@ mod avx512 {
 
     use half::bf16;
 
-    use super::{Epilogue, GROUP, PANEL, Panels, Rows};
+    use super::{Epilogue, PANEL, Panels, Rows};
     use crate::activation::Activation;
+    use crate::panels::GROUP;
 
     /// Elements of a vector of sums.
     const LANES: usize = 16;

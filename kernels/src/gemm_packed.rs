@@ -5,32 +5,20 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::Tensor;
-use crate::panels::{PANEL, load, store};
+use crate::panels::{GROUP, PANEL, load, store, task_rows};
 use crate::simd::{dispatch, prefetch};
 
-/// Rows of a register tile: 6 x 4 vectors leave registers for the operands.
-const GROUP: usize = 6;
-/// Depth of a product that is summed at once: the part of a panel that it reads stays in the second-level cache.
+/// Depth of a product that is summed at once, but for whole taps: the part of a panel that it reads stays in the
+/// second-level cache.
 const DEPTH: usize = 2048;
-/// Elements of x that a task reads: they share that cache with a panel.
-const TASK_ELEMENTS: usize = 64 * 1024;
-/// Rows of a task at least: a panel that it fetches is used so often.
-const TASK_ROWS: usize = 48;
 /// Elements of panels that stay in it.
 const CACHED_ELEMENTS: usize = 96 * 1024;
-
-/// Rows that one task takes of `rows`, each of which reads about `elements` that the others do not: whole tiles, and enough
-/// tasks for many cores.
-pub fn task_rows(rows: usize, elements: usize) -> usize {
-    let most = (TASK_ELEMENTS / elements.max(1)).max(TASK_ROWS);
-    (rows / 64).clamp(TASK_ROWS, most).next_multiple_of(GROUP)
-}
 
 /// What sums start from.
 #[derive(Clone, Copy)]
 pub enum Start<'a> {
     Zero,
-    /// A value a channel, padded to whole panels.
+    /// A value an output, padded to whole panels.
     Bias(&'a [f32]),
     /// What y holds.
     Accumulate,
@@ -56,12 +44,12 @@ pub fn matrix_times_panels(
 ) {
     let depth = panels.shape()[1];
     let panels: &[f32] = panels.as_slice();
-    let rows = task_rows(y.len() / outputs, depth);
+    let rows = task_rows(y.len() / outputs, depth * size_of::<f32>());
     y.par_chunks_mut(rows * outputs).enumerate().for_each(|(task, y)| {
         let x = &x[task * rows * depth..];
         let places: Vec<(usize, usize)> = (0..y.len() / outputs).map(|row| (row * depth, row * outputs)).collect();
         let epilogue = Epilogue { start, residual: None, relu: false };
-        Product { y, channels: outputs, x, panels, places: &places, taps: &[0], run: depth, epilogue }.run();
+        Product { y, outputs, x, panels, places: &places, taps: &[0], run: depth, epilogue }.run();
         then(y);
     });
 }
@@ -76,10 +64,10 @@ pub fn padded_bias(bias: &[f32]) -> Vec<f32> {
 /// y[place, :] = sum over taps and run of x[place + tap + run] panels[tap, run, :].
 pub struct Product<'a> {
     pub y: &'a mut [f32],
-    pub channels: usize,
+    pub outputs: usize,
     pub x: &'a [f32],
     pub panels: &'a [f32],
-    /// (corner in x, first element in y) of each pixel.
+    /// (corner in x, first element in y) of each row.
     pub places: &'a [(usize, usize)],
     pub taps: &'a [usize],
     pub run: usize,
@@ -106,9 +94,9 @@ impl WithSimd for Product<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         // 16 registers hold 6 x 2 vectors, 32 hold 6 x 4.
         let most = if S::F32_LANES == 8 { 2 } else { 4 };
-        for first in (0..self.channels).step_by(PANEL) {
-            for lane in (0..PANEL.min(self.channels - first)).step_by(most * S::F32_LANES) {
-                match (self.channels - first - lane).min(PANEL - lane).div_ceil(S::F32_LANES).min(most) {
+        for first in (0..self.outputs).step_by(PANEL) {
+            for lane in (0..PANEL.min(self.outputs - first)).step_by(most * S::F32_LANES) {
+                match (self.outputs - first - lane).min(PANEL - lane).div_ceil(S::F32_LANES).min(most) {
                     1 => self.column::<S, 1>(simd, first, lane),
                     2 => self.column::<S, 2>(simd, first, lane),
                     3 => self.column::<S, 3>(simd, first, lane),
@@ -120,7 +108,7 @@ impl WithSimd for Product<'_> {
 }
 
 impl Product<'_> {
-    /// All pixels, V vectors of channels from `first + lane` on (`first` begins a panel).
+    /// All rows, V vectors of outputs from `first + lane` on (`first` begins a panel).
     #[inline(always)]
     fn column<S: Simd, const V: usize>(&mut self, simd: S, first: usize, lane: usize) {
         let depth = self.taps.len() * self.run;
@@ -128,7 +116,7 @@ impl Product<'_> {
         let stride = PANEL / S::F32_LANES;
         let lane = lane / S::F32_LANES;
         let (panel, _) = S::as_simd_f32s(panel);
-        let channel = first + lane * S::F32_LANES;
+        let output = first + lane * S::F32_LANES;
         let taps_at_once = (DEPTH / self.run.max(1)).max(1);
         let chunks = self.taps.len().div_ceil(taps_at_once).max(1);
         for chunk in 0..chunks {
@@ -136,7 +124,7 @@ impl Product<'_> {
             let taps = &self.taps[from..self.taps.len().min(from + taps_at_once)];
             let panel = &panel[from * self.run * stride..];
             for places in self.places.chunks(GROUP) {
-                // The last tile may have pixels that are computed again, and not stored.
+                // The last tile may have rows that are computed again, and not stored.
                 let stored = places.len();
                 let places: [(usize, usize); GROUP] = std::array::from_fn(|p| places[p.min(stored - 1)]);
                 let mut sums = [[simd.splat_f32s(0.0); V]; GROUP];
@@ -144,16 +132,17 @@ impl Product<'_> {
                 for p in 0..GROUP {
                     sums[p] = match start {
                         Start::Zero => sums[p],
-                        Start::Bias(bias) => load(simd, &bias[channel..]),
-                        Start::Accumulate => load(simd, &self.y[places[p].1..][channel..self.channels]),
+                        Start::Bias(bias) => load(simd, &bias[output..]),
+                        Start::Accumulate => load(simd, &self.y[places[p].1..][output..self.outputs]),
                     };
                 }
                 // What the epilogue reads and writes is fetched meanwhile, a line a step: all at once would keep the
                 // panel's lines waiting.
                 let lines: [[usize; V]; GROUP] =
-                    places.map(|(_, at)| std::array::from_fn(|v| at + channel + v * S::F32_LANES));
+                    places.map(|(_, at)| std::array::from_fn(|v| at + output + v * S::F32_LANES));
                 let lines = lines.as_flattened();
-                let (y, residual) = (&*self.y, self.epilogue.residual.unwrap_or_default());
+                let y = &*self.y;
+                let residual = self.epilogue.residual.unwrap_or(y);
                 multiply(
                     simd,
                     &mut sums,
@@ -174,7 +163,7 @@ impl Product<'_> {
                     },
                 );
                 for (mut sums, (_, at)) in sums.into_iter().zip(places).take(stored) {
-                    let row = at + channel..at + self.channels;
+                    let row = at + output..at + self.outputs;
                     if chunk + 1 == chunks {
                         if let Some(residual) = self.epilogue.residual {
                             let residual: [S::f32s; V] = load(simd, &residual[row.clone()]);

@@ -23,8 +23,8 @@ pub trait Op: Debug {
     /// Arithmetic and memory traffic of a pass, for rooflines.
     fn cost(&self, pass: Pass, inputs: &[&Tensor]) -> Cost;
 
-    /// Whether few elements of its gradients are not zero. The tape then lets it add to zeros, which are no memory before
-    /// they are written.
+    /// Whether few elements of its gradients are not zero. The tape then lets it add to zeros, which on the host are no
+    /// memory before they are written.
     fn has_sparse_gradients(&self) -> bool {
         false
     }

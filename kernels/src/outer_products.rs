@@ -5,11 +5,9 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::Tensor;
-use crate::panels::{PANEL, load, store};
+use crate::panels::{GROUP, PANEL, load, store};
 use crate::simd::{dispatch, prefetch};
 
-/// Rows of a register tile.
-const GROUP: usize = 6;
 /// Elements by which reading x is ahead of using it: rows of a window's elements lie too far apart for the processor to
 /// guess the next ones.
 const AHEAD: usize = 16;

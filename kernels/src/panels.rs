@@ -8,6 +8,19 @@ use crate::{DType, Device, Tensor};
 
 /// Outputs a panel holds.
 pub const PANEL: usize = 64;
+/// Rows of a register tile: 6 x 4 vectors of 16 sums leave registers for the operands.
+pub const GROUP: usize = 6;
+/// Bytes of the left factor that a task reads: they share the second-level cache with a panel.
+const TASK_BYTES: usize = 256 * 1024;
+/// Rows of a task at least: a panel that it fetches is used so often.
+const TASK_ROWS: usize = 48;
+
+/// Rows of the left factor that one task takes of `rows`, each of which reads about `bytes` that the others do not: whole
+/// tiles, and enough tasks for many cores.
+pub fn task_rows(rows: usize, bytes: usize) -> usize {
+    let most = (TASK_BYTES / bytes.max(1)).max(TASK_ROWS);
+    (rows / 64).clamp(TASK_ROWS, most).next_multiple_of(GROUP)
+}
 
 fn empty(outputs: usize, depth: usize) -> Tensor {
     Tensor::empty(&[outputs.div_ceil(PANEL), depth, PANEL], DType::F32, Device::Cpu)

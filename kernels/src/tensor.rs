@@ -87,9 +87,11 @@ impl Tensor {
 
     /// All zeros, of which few will be written: on the host, the others are no memory.
     pub fn sparse_zeros(shape: &[usize], dtype: DType, device: Device) -> Self {
-        match Buffer::sparse_zeros(shape.iter().product::<usize>() * dtype.size()) {
-            Some(buffer) if device == Device::Cpu => Self::of(Memory::Host(buffer), shape, dtype, device),
-            _ => Self::zeros(shape, dtype, device),
+        let bytes = shape.iter().product::<usize>() * dtype.size();
+        let sparse = (device == Device::Cpu).then(|| Buffer::sparse_zeros(bytes)).flatten();
+        match sparse {
+            Some(buffer) => Self::of(Memory::Host(buffer), shape, dtype, device),
+            None => Self::zeros(shape, dtype, device),
         }
     }
 
@@ -380,7 +382,7 @@ pub fn poison_empty_tensors() {
     buffer::poison_new_buffers();
 }
 
-/// (live, peak) bytes of tensor memory on the host, small tensors left out.
+/// (live, peak) bytes of tensor memory on the host, small and sparse ones left out.
 pub fn host_memory() -> (usize, usize) {
     buffer::usage()
 }

@@ -16,14 +16,7 @@ pub fn forward<T: Real>(coefficients: &mut [T], problem: &Problem<T>) -> T {
         return T::zero();
     }
     let c = features.len() / n;
-    gemm_rows(
-        coefficients,
-        false,
-        scale,
-        Matrix::new(phrases, p, c, c),
-        Matrix::new(features, n, c, c).t(),
-        |_, _| {},
-    );
+    gemm_rows(coefficients, false, scale, Matrix::new(phrases, p, c, c), Matrix::new(features, n, c, c).t());
     let inverse = T::from_f64(p as f64).recip();
     let losses: Vec<T> = coefficients
         .par_chunks_mut(n)
@@ -60,9 +53,9 @@ pub fn backward<T: Real>(
     let (n, p) = (features.len() / c, phrases.len() / c);
     let coefficients = Matrix::new(coefficients, p, n, n);
     if let Some((dfeatures, accumulate)) = dfeatures.target::<T>() {
-        gemm_rows(dfeatures, accumulate, dy, coefficients.t(), Matrix::new(phrases, p, c, c), |_, _| {});
+        gemm_rows(dfeatures, accumulate, dy, coefficients.t(), Matrix::new(phrases, p, c, c));
     }
     if let Some((dphrases, accumulate)) = dphrases.target::<T>() {
-        gemm_rows(dphrases, accumulate, dy, coefficients, Matrix::new(features, n, c, c), |_, _| {});
+        gemm_rows(dphrases, accumulate, dy, coefficients, Matrix::new(features, n, c, c));
     }
 }

@@ -15,9 +15,10 @@ use super::window::{Image, Reach, Windows};
 use super::{Inputs, winograd};
 use crate::activation::Activation;
 use crate::dtype::Storage;
-use crate::gemm_bf16::{Epilogue, Panels, Rows, product, task_rows};
+use crate::gemm_bf16::{Epilogue, Panels, Rows, product};
 use crate::gemm_packed::{self, Start, padded_bias};
 use crate::op::Cx;
+use crate::panels::task_rows;
 use crate::{DType, Device, Tensor};
 
 /// scale w, rounded once, in the order in which products read it.
@@ -114,7 +115,7 @@ fn windows_times_panels(y: &mut [bf16], x: &[bf16], out: Extent, panels: &Panels
     let (taps, span) = taps(s);
     let reach = Reach::new(s.stride, taps.iter().copied(), span);
     let image_of = |n: usize| Image { pixels: &x[n * s.h * s.w * c..][..s.h * s.w * c], h: s.h, w: s.w, c };
-    let (image, block) = (out.h * out.w * out.c, task_rows(s.output_pixels(), c) * out.c);
+    let (image, block) = (out.h * out.w * out.c, task_rows(s.output_pixels(), c * size_of::<bf16>()) * out.c);
     let blocks = y
         .par_chunks_mut(image)
         .enumerate()

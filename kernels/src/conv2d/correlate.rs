@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::window::{Image, Reach, Windows};
 use crate::Tensor;
-use crate::gemm_packed::{Epilogue, Product, task_rows};
+use crate::gemm_packed::{Epilogue, Product};
+use crate::panels::task_rows;
 
 /// Output pixels whose coordinates leave the same remainders by the output step: they see the same taps.
 pub struct Phase {
@@ -48,7 +49,7 @@ impl Correlation {
             return;
         }
         let images = y.len() / out.image();
-        let pixels = task_rows(images * out.h * out.w, input.c);
+        let pixels = task_rows(images * out.h * out.w, input.c * size_of::<f32>());
         let tasks: Vec<Task> = y
             .chunks_mut(out.image())
             .enumerate()
@@ -83,8 +84,8 @@ impl Correlation {
         for (phase, places) in self.phases.iter().zip(places) {
             let taps: Vec<usize> = phase.taps.iter().map(|&t| layout.tap(t)).collect();
             let panels: &[f32] = phase.panels.as_slice();
-            let (y, channels, run) = (&mut *task.y, out.c, self.span * input.c);
-            Product { y, channels, x: memory, panels, places: &places, taps: &taps, run, epilogue }.run();
+            let (y, outputs, run) = (&mut *task.y, out.c, self.span * input.c);
+            Product { y, outputs, x: memory, panels, places: &places, taps: &taps, run, epilogue }.run();
         }
     }
 }

@@ -131,7 +131,7 @@ fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
             (0..tiles).map(|tile| tile * POINTS + point).map(|row| (row * c, row * width)).collect();
         dispatch(Product {
             y: m,
-            channels: width,
+            outputs: width,
             x: v,
             panels,
             places: &places,

@@ -7,6 +7,7 @@
 //! For each of the 36 points the sum over tiles is a matrix product, input by output channels.
 
 use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -20,29 +21,33 @@ use crate::panels::PANEL;
 use crate::simd::dispatch;
 use crate::{DType, Device, Tensor};
 
+/// Tiles that are transformed before their products are summed, which bounds the memory that they take.
+const AT_ONCE: usize = 16 * BLOCK;
+
 /// The gradient of the folded filters in panels (1, panels, 3 * 3 * I, 64), for `sum_parts`, where `winograd::pays`.
 pub fn weight_gradient(g: &[f32], x: &[f32], s: &Sizes) -> Tensor {
     let (out, input) = (Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i });
     let tiling = Tiling::new(out, s.padding as isize);
-    let tiles = s.batch * tiling.tiles();
-    let v = input_tiles(x, input, 0..tiles, tiling); // (tiles, 36, I)
+    let all = s.batch * tiling.tiles();
     let panels = s.o.div_ceil(PANEL);
-    let mut w = Tensor::empty(&[panels, POINTS, tiles, PANEL], DType::F32, Device::Cpu);
-    w.as_mut_slice().par_chunks_mut(POINTS * tiles * PANEL).enumerate().for_each(|(panel, w)| {
-        dispatch(OutputGradient { w, g, extent: out, first: panel * PANEL, tiles, tiling });
-    });
     let mut m = Tensor::empty(&[panels, POINTS, s.i, PANEL], DType::F32, Device::Cpu);
-    let products = m.as_mut_slice::<f32>().par_chunks_mut(s.i * PANEL).zip(w.as_slice().par_chunks(tiles * PANEL));
-    products.enumerate().for_each(|(task, (sums, w))| {
-        let (panel, point) = (task / POINTS, task % POINTS);
-        let width = PANEL.min(s.o - panel * PANEL);
-        let corners: Vec<usize> = (0..tiles).map(|tile| (tile * POINTS + point) * s.i).collect();
-        for (block, (corners, g)) in corners.chunks(BLOCK).zip(w.chunks(BLOCK * PANEL)).enumerate() {
-            let (x, accumulate) = (v.as_slice(), block > 0);
-            let (stride, taps, run) = (PANEL, &[0], s.i);
-            dispatch(OuterProducts { sums: &mut *sums, stride, accumulate, x, g, corners, taps, run, width });
-        }
-    });
+    for first in (0..all).step_by(AT_ONCE) {
+        let tiles = first..all.min(first + AT_ONCE);
+        let v = input_tiles(x, input, tiles.clone(), tiling); // (tiles, 36, I)
+        let w = output_tiles(g, out, tiles.clone(), tiling);
+        let sums = m.as_mut_slice::<f32>().par_chunks_mut(s.i * PANEL);
+        sums.enumerate().for_each(|(task, sums)| {
+            let point = task % POINTS;
+            let width = PANEL.min(s.o - task / POINTS * PANEL);
+            let corners: Vec<usize> = (0..tiles.len()).map(|tile| (tile * POINTS + point) * s.i).collect();
+            let blocks = corners.chunks(BLOCK).zip(w.as_slice::<f32>().chunks(panels * POINTS * BLOCK * PANEL));
+            for (block, (corners, w)) in blocks.enumerate() {
+                let (x, g) = (v.as_slice(), &w[task * corners.len() * PANEL..][..corners.len() * PANEL]);
+                let (stride, accumulate, taps, run) = (PANEL, first + block > 0, &[0], s.i);
+                dispatch(OuterProducts { sums: &mut *sums, stride, accumulate, x, g, corners, taps, run, width });
+            }
+        });
+    }
     let mut dw = Tensor::empty(&[1, panels, 9 * s.i, PANEL], DType::F32, Device::Cpu);
     let (m, size) = (m.as_slice::<f32>(), s.i * PANEL);
     dw.as_mut_slice()
@@ -52,13 +57,28 @@ pub fn weight_gradient(g: &[f32], x: &[f32], s: &Sizes) -> Tensor {
     dw
 }
 
+/// A dy A^T of some tiles of images of `out`: for each block of tiles (panels, 36, tiles, 64).
+fn output_tiles(g: &[f32], out: Extent, tiles: Range<usize>, tiling: Tiling) -> Tensor {
+    let panels = out.c.div_ceil(PANEL);
+    let mut w = Tensor::empty(&[tiles.len(), panels, POINTS, PANEL], DType::F32, Device::Cpu);
+    let blocks = w.as_mut_slice().par_chunks_mut(BLOCK * panels * POINTS * PANEL);
+    blocks.enumerate().for_each(|(block, w)| {
+        let first = tiles.start + block * BLOCK;
+        let tiles = first..tiles.end.min(first + BLOCK);
+        w.par_chunks_mut(POINTS * tiles.len() * PANEL).enumerate().for_each(|(panel, w)| {
+            dispatch(OutputGradient { w, g, extent: out, first: panel * PANEL, tiles: tiles.clone(), tiling });
+        });
+    });
+    w
+}
+
 /// w (36, tiles, 64): A dy A^T of 64 channels from `first` on, zeros behind the last.
 struct OutputGradient<'a> {
     w: &'a mut [f32],
     g: &'a [f32],
     extent: Extent,
     first: usize,
-    tiles: usize,
+    tiles: Range<usize>,
     tiling: Tiling,
 }
 
@@ -73,7 +93,8 @@ impl WithSimd for OutputGradient<'_> {
         let vectors = PANEL / S::F32_LANES;
         let inside = PANEL.min(channels - self.first) / S::F32_LANES;
         let mut scratch = [[zero; SIDE]; 6];
-        for tile in 0..self.tiles {
+        let tiles = self.tiles.len();
+        for (place, tile) in self.tiles.enumerate() {
             let (image, row, column) = self.tiling.corner(tile);
             let (rows, columns) = (SIDE.min(h - row), SIDE.min(w - column));
             let first = ((image * h + row) * w + column) * channels + self.first;
@@ -92,7 +113,7 @@ impl WithSimd for OutputGradient<'_> {
                         pixel[0]
                     },
                     #[inline(always)]
-                    |r, c, value| out[((6 * r + c) * self.tiles + tile) * vectors + at] = value,
+                    |r, c, value| out[((6 * r + c) * tiles + place) * vectors + at] = value,
                 );
             }
         }

@@ -96,12 +96,43 @@ fn data_gradient(dx: &mut [f32], accumulate: bool, dz: &[f32], w: &[f32], inner:
         return matrix_times_panels(dx, inner, dz, &panels, start, |_| {});
     }
     let panels = panels::from_rows(dz, rows, o, |_| 1.0);
-    let mut sums = Tensor::empty(&[2, inner * rows], DType::F32, Device::Cpu);
-    let (transposed, own) = sums.as_mut_slice().split_at_mut(inner * rows);
-    transposed_times_panels(transposed, rows, false, w, &panels);
+    let mut transposed = Tensor::empty(&[inner, rows], DType::F32, Device::Cpu);
+    transposed_times_panels(transposed.as_mut_slice(), rows, false, w, &panels);
     if !accumulate {
-        return transpose(dx, transposed, rows, |_| {});
+        return transpose(dx, transposed.as_slice(), rows, |_| {});
     }
-    transpose(own, transposed, rows, |_| {});
-    dx.iter_mut().zip(own).for_each(|(dx, own)| *dx += *own);
+    let mut own = vec![0.0; dx.len()];
+    transpose(&mut own, transposed.as_slice(), rows, |_| {});
+    dx.iter_mut().zip(own).for_each(|(dx, own)| *dx += own);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::{Input, Values};
+    use crate::linear::Linear;
+    use crate::op::Op;
+
+    #[test]
+    fn kept_panels_are_those_of_the_weight_at_hand() {
+        let op = Linear { activation: Activation::None };
+        let normal =
+            |stream: u64, shape: &[usize]| Input::new("", shape, Values::Normal(1.0)).tensor(DType::F32, stream);
+        let (x, b, packed) = (normal(1, &[FEW + 1, 20]), normal(2, &[70]), normal(3, &[140, 20]));
+        let y = |w: &Tensor, saving: bool| {
+            let cx = &mut Cx::new(Device::Cpu, false, saving, 0, 0);
+            op.forward(cx, &[&x, w, &b]).tensors[0].to_f64_vec()
+        };
+        for _ in 0..2 {
+            for rows in [0..70, 70..140] {
+                let w = packed.slice(rows);
+                assert_eq!(y(&w, false), y(&w, true));
+            }
+        }
+        let mut w = packed.slice(0..70).copy();
+        let before = y(&w, false);
+        w.as_mut_slice::<f32>()[0] += 1.0;
+        assert_ne!(y(&w, false), before);
+        assert_eq!(y(&w, false), y(&w, true));
+    }
 }
