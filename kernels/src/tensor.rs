@@ -102,6 +102,15 @@ impl Tensor {
         make(&self.shape, dtype, self.device)
     }
 
+    /// The same elements, as [`Self::sparse_zeros`] if few pages of them are not zero: what was sparse before it was stored.
+    pub fn thinned(self) -> Self {
+        let Memory::Host(buffer) = &self.storage.memory else { return self };
+        match Buffer::thinned(&buffer.bytes()[self.byte_range()]) {
+            Some(buffer) => Self::of(Memory::Host(buffer), &self.shape, self.dtype, self.device),
+            None => self,
+        }
+    }
+
     /// Sets all elements to zero.
     #[track_caller]
     pub fn zero(&mut self) {

@@ -77,7 +77,7 @@ impl Optimizer {
             if state.updates.contains_key(&p.name) {
                 let named = |name: &str| read(&file, &format!("{}.{name}", p.name), p);
                 let (mean, square) = (named(first)?, second.map(named).transpose()?);
-                let on_device = |t: Tensor| t.to_device(device);
+                let on_device = |t: Tensor| if device == Device::Cpu { t.thinned() } else { t.to_device(device) };
                 let moved = || Moments { mean: on_device(mean), square: square.map(on_device) };
                 *moments = Some(as_state(device, moved));
             }
