@@ -178,8 +178,7 @@ const TASK_ROWS: usize = 256;
 /// Columns that one task computes of a product with too few rows to share.
 const TASK_COLUMNS: usize = 128;
 
-/// [`gemm()`] with the rows of `c` split over threads in equal tasks of at most [`TASK_ROWS`] (the columns, if there are no
-/// more rows than that).
+/// [`gemm()`] with the rows of `c` split over threads in equal tasks (the columns, if there are few rows).
 #[track_caller]
 pub fn gemm_rows<T: Real>(c: &mut [T], accumulate: bool, alpha: T, a: Matrix<T>, b: Matrix<T>) {
     let n = b.columns;
