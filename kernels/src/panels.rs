@@ -22,19 +22,21 @@ pub fn task_rows(rows: usize, bytes: usize) -> usize {
     (rows / 64).clamp(TASK_ROWS, most).next_multiple_of(GROUP)
 }
 
-fn empty(outputs: usize, depth: usize) -> Tensor {
-    Tensor::empty(&[outputs.div_ceil(PANEL), depth, PANEL], DType::F32, Device::Cpu)
+/// Panels that `fill` writes: it gets the first output of a panel, how many it holds, and its elements (depth, 64).
+fn packed(outputs: usize, depth: usize, fill: impl Fn(usize, usize, &mut [f32]) + Sync) -> Tensor {
+    let mut panels = Tensor::empty(&[outputs.div_ceil(PANEL), depth, PANEL], DType::F32, Device::Cpu);
+    if depth > 0 {
+        panels.as_mut_slice().par_chunks_mut(depth * PANEL).enumerate().for_each(|(p, panel)| {
+            let first = p * PANEL;
+            fill(first, PANEL.min(outputs - first), panel);
+        });
+    }
+    panels
 }
 
 /// Panels of w (outputs, depth), row o times `factor(o)`.
 pub fn from_rows(w: &[f32], outputs: usize, depth: usize, factor: impl Fn(usize) -> f32 + Sync) -> Tensor {
-    let mut panels = empty(outputs, depth);
-    if depth == 0 {
-        return panels;
-    }
-    panels.as_mut_slice().par_chunks_mut(depth * PANEL).enumerate().for_each(|(p, panel)| {
-        let first = p * PANEL;
-        let width = PANEL.min(outputs - first);
+    packed(outputs, depth, |first, width, panel| {
         let rows = &w[first * depth..(first + width) * depth];
         // A cache line of each row at a time, so that the lines written stay in cache.
         for (block, panel) in panel.chunks_mut(16 * PANEL).enumerate() {
@@ -48,27 +50,19 @@ pub fn from_rows(w: &[f32], outputs: usize, depth: usize, factor: impl Fn(usize)
                 panel.chunks_exact_mut(PANEL).for_each(|values| values[width..].fill(0.0));
             }
         }
-    });
-    panels
+    })
 }
 
 /// Panels whose elements at a depth are a row of `outputs` elements, times a factor.
 pub fn from_columns<'a>(outputs: usize, depth: usize, row: impl Fn(usize) -> (&'a [f32], f32) + Sync) -> Tensor {
-    let mut panels = empty(outputs, depth);
-    if depth == 0 {
-        return panels;
-    }
-    panels.as_mut_slice().par_chunks_mut(depth * PANEL).enumerate().for_each(|(p, panel)| {
-        let first = p * PANEL;
-        let width = PANEL.min(outputs - first);
+    packed(outputs, depth, |first, width, panel| {
         for (at, values) in panel.chunks_exact_mut(PANEL).enumerate() {
             let (row, factor) = row(at);
             let (inside, outside) = values.split_at_mut(width);
             inside.iter_mut().zip(&row[first..]).for_each(|(v, w)| *v = factor * w);
             outside.fill(0.0);
         }
-    });
-    panels
+    })
 }
 
 /// The first V vectors of a row, zeros behind its end.

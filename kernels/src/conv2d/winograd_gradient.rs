@@ -176,3 +176,30 @@ fn filter_gradient<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 3] {
         scaled(simd, -1.0 / 3.0, even, scaled(simd, 1.0 / 3.0, even2, m[5])),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::{Input, Values};
+    use crate::conv2d::{ConvGeometry, weight_gradient};
+
+    /// More tiles than are transformed at once: their sums add up to the direct kernel's.
+    #[test]
+    fn tiles_by_and_by() {
+        let geometry = ConvGeometry { stride: 1, padding: 1, dilation: 1 };
+        let s = Sizes::new(&[AT_ONCE / 4 + 30, 6, 7, 32], &[32, 3, 3, 32], geometry);
+        let normal =
+            |stream: u64| Input::new("", &[s.batch, s.h, s.w, 32], Values::Normal(1.0)).tensor(DType::F32, stream);
+        let (x, g) = (normal(1), normal(2));
+        let dw = |sums: Tensor| {
+            let mut dw = vec![0.0; s.o * s.depth()];
+            weight_gradient::sum_parts(&mut dw, false, &sums, None, s.depth());
+            dw
+        };
+        let fast = dw(weight_gradient(g.as_slice(), x.as_slice(), &s));
+        let (taps, span) = crate::conv2d::cpu::taps(&s);
+        let direct = dw(weight_gradient::partial_sums(g.as_slice(), x.as_slice(), &taps, span, &s));
+        let far = fast.iter().zip(&direct).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far < 0.02, "{far}: sums of {} products", s.output_pixels());
+    }
+}
