@@ -5,12 +5,15 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::Tensor;
-use crate::panels::{GROUP, PANEL, load, store, task_rows};
+use crate::panels::{GROUP, PANEL, task_rows};
 use crate::simd::{dispatch, prefetch};
 
 /// Depth of a product that is summed at once, but for whole taps: the part of a panel that it reads stays in the
 /// second-level cache.
 const DEPTH: usize = 2048;
+/// Steps before a product's end from which on its epilogue's lines are fetched, one a step: as many as 6 x 4 vectors of y and
+/// of the residual take, and some more.
+const AHEAD: usize = 56;
 /// Elements of panels that stay in it.
 const CACHED_ELEMENTS: usize = 96 * 1024;
 
@@ -75,18 +78,12 @@ pub struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// On the calling thread. If all panels stay in cache, places go by in memory's order; else each panel is used for all.
+    /// On the calling thread.
     pub fn run(self) {
-        if self.panels.len() > CACHED_ELEMENTS {
-            return dispatch(self);
-        }
-        for places in self.places.chunks(GROUP) {
-            dispatch(Product { y: self.y, places, ..self });
-        }
+        dispatch(self);
     }
 }
 
-/// Each panel for all places.
 impl WithSimd for Product<'_> {
     type Output = ();
 
@@ -94,13 +91,17 @@ impl WithSimd for Product<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         // 16 registers hold 6 x 2 vectors, 32 hold 6 x 4.
         let most = if S::F32_LANES == 8 { 2 } else { 4 };
-        for first in (0..self.outputs).step_by(PANEL) {
-            for lane in (0..PANEL.min(self.outputs - first)).step_by(most * S::F32_LANES) {
-                match (self.outputs - first - lane).min(PANEL - lane).div_ceil(S::F32_LANES).min(most) {
-                    1 => self.column::<S, 1>(simd, first, lane),
-                    2 => self.column::<S, 2>(simd, first, lane),
-                    3 => self.column::<S, 3>(simd, first, lane),
-                    _ => self.column::<S, 4>(simd, first, lane),
+        // If all panels stay in cache, rows go by in memory's order; else each panel is used for all of them.
+        let at_once = if self.panels.len() > CACHED_ELEMENTS { self.places.len().max(1) } else { GROUP };
+        for places in self.places.chunks(at_once) {
+            for first in (0..self.outputs).step_by(PANEL) {
+                for lane in (0..PANEL.min(self.outputs - first)).step_by(most * S::F32_LANES) {
+                    match (self.outputs - first - lane).min(PANEL - lane).div_ceil(S::F32_LANES).min(most) {
+                        1 => self.column::<S, 1>(simd, places, first, lane),
+                        2 => self.column::<S, 2>(simd, places, first, lane),
+                        3 => self.column::<S, 3>(simd, places, first, lane),
+                        _ => self.column::<S, 4>(simd, places, first, lane),
+                    }
                 }
             }
         }
@@ -108,114 +109,158 @@ impl WithSimd for Product<'_> {
 }
 
 impl Product<'_> {
-    /// All rows, V vectors of outputs from `first + lane` on (`first` begins a panel).
+    /// Some rows, V vectors of outputs from `first + lane` on (`first` begins a panel).
     #[inline(always)]
-    fn column<S: Simd, const V: usize>(&mut self, simd: S, first: usize, lane: usize) {
+    fn column<S: Simd, const V: usize>(&mut self, simd: S, places: &[(usize, usize)], first: usize, lane: usize) {
         let depth = self.taps.len() * self.run;
-        let panel = &self.panels[first * depth..][..PANEL * depth];
-        let stride = PANEL / S::F32_LANES;
-        let lane = lane / S::F32_LANES;
-        let (panel, _) = S::as_simd_f32s(panel);
-        let output = first + lane * S::F32_LANES;
-        let taps_at_once = (DEPTH / self.run.max(1)).max(1);
+        let (panel, _) = S::as_simd_f32s(&self.panels[first * depth..][..PANEL * depth]);
+        let first = first + lane;
+        let width = (self.outputs - first).min(V * S::F32_LANES);
+        let taps_at_once = if depth > DEPTH { (DEPTH / self.run).max(1) } else { self.taps.len().max(1) };
         let chunks = self.taps.len().div_ceil(taps_at_once).max(1);
         for chunk in 0..chunks {
             let from = chunk * taps_at_once;
-            let taps = &self.taps[from..self.taps.len().min(from + taps_at_once)];
-            let panel = &panel[from * self.run * stride..];
-            for places in self.places.chunks(GROUP) {
-                // The last tile may have rows that are computed again, and not stored.
-                let stored = places.len();
-                let places: [(usize, usize); GROUP] = std::array::from_fn(|p| places[p.min(stored - 1)]);
-                let mut sums = [[simd.splat_f32s(0.0); V]; GROUP];
-                let start = if chunk > 0 { Start::Accumulate } else { self.epilogue.start };
-                for p in 0..GROUP {
-                    sums[p] = match start {
-                        Start::Zero => sums[p],
-                        Start::Bias(bias) => load(simd, &bias[output..]),
-                        Start::Accumulate => load(simd, &self.y[places[p].1..][output..self.outputs]),
-                    };
-                }
-                // What the epilogue reads and writes is fetched meanwhile, a line a step: all at once would keep the
-                // panel's lines waiting.
-                let lines: [[usize; V]; GROUP] =
-                    places.map(|(_, at)| std::array::from_fn(|v| at + output + v * S::F32_LANES));
-                let lines = lines.as_flattened();
-                let y = &*self.y;
-                let residual = self.epilogue.residual.unwrap_or(y);
-                multiply(
-                    simd,
-                    &mut sums,
-                    self.x,
-                    &places,
-                    taps,
-                    self.run,
-                    panel,
-                    stride,
-                    lane,
-                    #[inline(always)]
-                    |step| {
-                        if step < GROUP * V {
-                            prefetch(y, lines[step]);
-                        } else if step < 2 * GROUP * V {
-                            prefetch(residual, lines[step - GROUP * V]);
-                        }
-                    },
-                );
-                for (mut sums, (_, at)) in sums.into_iter().zip(places).take(stored) {
-                    let row = at + output..at + self.outputs;
-                    if chunk + 1 == chunks {
-                        if let Some(residual) = self.epilogue.residual {
-                            let residual: [S::f32s; V] = load(simd, &residual[row.clone()]);
-                            for v in 0..V {
-                                sums[v] = simd.add_f32s(sums[v], residual[v]);
-                            }
-                        }
-                        if self.epilogue.relu {
-                            for sum in &mut sums {
-                                *sum = relu(simd, *sum);
-                            }
-                        }
+            let factors = Factors {
+                x: self.x,
+                taps: &self.taps[from..self.taps.len().min(from + taps_at_once)],
+                run: self.run,
+                panel: &panel[from * self.run * (PANEL / S::F32_LANES)..],
+                lane: lane / S::F32_LANES,
+            };
+            let start = match self.epilogue.start {
+                _ if chunk > 0 => Start::Accumulate,
+                Start::Bias(bias) => Start::Bias(&bias[first..]),
+                other => other,
+            };
+            let epilogue = match chunk + 1 == chunks {
+                true => Epilogue { start, ..self.epilogue },
+                false => Epilogue { start, residual: None, relu: false },
+            };
+            for places in places.chunks(GROUP) {
+                match places.first_chunk() {
+                    Some(places) if width == V * S::F32_LANES => {
+                        factors.tile::<S, V>(simd, self.y, places, first, epilogue);
                     }
-                    store(simd, &mut self.y[row], sums);
+                    _ => factors.ragged_tile::<S, V>(simd, self.y, places, first, width, epilogue),
                 }
             }
         }
     }
 }
 
-/// sums[p] += the window at places[p] times V vectors of the panel; `meanwhile` is told the steps.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "the operands of the innermost loops, each in a register")]
-fn multiply<S: Simd, const V: usize>(
-    simd: S,
-    sums: &mut [[S::f32s; V]; GROUP],
-    x: &[f32],
-    places: &[(usize, usize); GROUP],
-    taps: &[usize],
+/// What tiles are products of: windows of x, and some vectors of a panel from the `lane`th on.
+struct Factors<'a, F> {
+    x: &'a [f32],
+    taps: &'a [usize],
     run: usize,
-    panel: &[S::f32s],
-    stride: usize,
+    panel: &'a [F],
     lane: usize,
-    meanwhile: impl Fn(usize),
-) {
-    let mut acc = *sums;
-    let mut step = 0;
-    for (&tap, panel) in taps.iter().zip(panel.chunks_exact((run * stride).max(1))) {
-        let windows: [&[f32]; GROUP] = std::array::from_fn(|p| &x[places[p].0 + tap..][..run]);
-        for (k, filter) in (0..run).zip(panel.chunks_exact(stride)) {
-            let filter = &filter[lane..lane + V];
-            for p in 0..GROUP {
-                let value = simd.splat_f32s(windows[p][k]);
-                for v in 0..V {
-                    acc[p][v] = simd.mul_add_e_f32s(value, filter[v], acc[p][v]);
+}
+
+impl<F: Copy> Factors<'_, F> {
+    /// V vectors of 6 rows, from the `first` element of a row of y on. A bias begins there.
+    #[inline(always)]
+    fn tile<S: Simd<f32s = F>, const V: usize>(
+        &self,
+        simd: S,
+        y: &mut [f32],
+        places: &[(usize, usize); GROUP],
+        first: usize,
+        epilogue: Epilogue,
+    ) {
+        // Loops, since closures of `array::from_fn` need not be inlined, and then the sums go through memory.
+        let mut at = [0; GROUP];
+        for p in 0..GROUP {
+            at[p] = places[p].1 + first;
+        }
+        let mut sums = [[simd.splat_f32s(0.0); V]; GROUP];
+        match epilogue.start {
+            Start::Zero => {}
+            Start::Bias(bias) => sums = [*vectors::<S, V>(bias); GROUP],
+            Start::Accumulate => {
+                for p in 0..GROUP {
+                    sums[p] = *vectors::<S, V>(&y[at[p]..]);
                 }
             }
-            meanwhile(step);
-            step += 1;
+        }
+        let steps = self.taps.len() * self.run;
+        let mut ahead = steps.saturating_sub(AHEAD).wrapping_neg();
+        let mut panel = self.panel;
+        for &tap in self.taps {
+            let mut windows: [&[f32]; GROUP] = [&[]; GROUP];
+            for p in 0..GROUP {
+                windows[p] = &self.x[places[p].0 + tap..][..self.run];
+            }
+            let (filters, rest) = panel.split_at(self.run * (PANEL / S::F32_LANES));
+            panel = rest;
+            for (k, filters) in (0..self.run).zip(filters.chunks_exact(PANEL / S::F32_LANES)) {
+                // What the epilogue reads and writes is fetched meanwhile, a line a step: all at once would keep the
+                // panel's lines waiting.
+                if ahead < GROUP * V {
+                    prefetch(y, at[ahead / V] + ahead % V * S::F32_LANES);
+                } else if let Some(residual) = epilogue.residual
+                    && ahead < 2 * GROUP * V
+                {
+                    prefetch(residual, at[ahead / V - GROUP] + ahead % V * S::F32_LANES);
+                }
+                ahead = ahead.wrapping_add(1);
+                let filters = &filters[self.lane..][..V];
+                for p in 0..GROUP {
+                    let value = simd.splat_f32s(windows[p][k]);
+                    for v in 0..V {
+                        sums[p][v] = simd.mul_add_e_f32s(value, filters[v], sums[p][v]);
+                    }
+                }
+            }
+        }
+        for p in 0..GROUP {
+            if let Some(residual) = epilogue.residual {
+                let residual = vectors::<S, V>(&residual[at[p]..]);
+                for v in 0..V {
+                    sums[p][v] = simd.add_f32s(sums[p][v], residual[v]);
+                }
+            }
+            if epilogue.relu {
+                for sum in &mut sums[p] {
+                    *sum = relu(simd, *sum);
+                }
+            }
+            let (row, _) = S::as_mut_simd_f32s(&mut y[at[p]..][..V * S::F32_LANES]);
+            row.copy_from_slice(&sums[p]);
         }
     }
-    *sums = acc;
+
+    /// [`Self::tile`] of fewer rows, or of vectors of which rows of y have `width` elements only.
+    #[inline(always)]
+    fn ragged_tile<S: Simd<f32s = F>, const V: usize>(
+        &self,
+        simd: S,
+        y: &mut [f32],
+        places: &[(usize, usize)],
+        first: usize,
+        width: usize,
+        epilogue: Epilogue,
+    ) {
+        let (mut tile, mut addends) = ([[0.0; PANEL]; GROUP], [[0.0; PANEL]; GROUP]);
+        for (p, (_, at)) in places.iter().enumerate() {
+            tile[p][..width].copy_from_slice(&y[at + first..][..width]);
+            if let Some(residual) = epilogue.residual {
+                addends[p][..width].copy_from_slice(&residual[at + first..][..width]);
+            }
+        }
+        let whole = std::array::from_fn(|p| (places[p.min(places.len() - 1)].0, p * PANEL));
+        let residual = epilogue.residual.map(|_| addends.as_flattened());
+        self.tile::<S, V>(simd, tile.as_flattened_mut(), &whole, 0, Epilogue { residual, ..epilogue });
+        for (row, (_, at)) in tile.iter().zip(places) {
+            y[at + first..][..width].copy_from_slice(&row[..width]);
+        }
+    }
+}
+
+/// The first V vectors of a row.
+#[inline(always)]
+fn vectors<S: Simd, const V: usize>(row: &[f32]) -> &[S::f32s; V] {
+    S::as_simd_f32s(&row[..V * S::F32_LANES]).0.first_chunk().expect("V vectors")
 }
 
 /// max(x, 0), NaN where x is.
