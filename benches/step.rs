@@ -23,7 +23,7 @@ use mdetr_kernels::case::{Input, Values};
 use mdetr_kernels::cuda::Cuda;
 use mdetr_kernels::cuda_memory::Alloc;
 use mdetr_kernels::tensor::host_memory;
-use mdetr_kernels::{DType, Device, Precision, Tensor, simd};
+use mdetr_kernels::{DType, Device, Precision, Tensor, simd, threads};
 use mdetr_model::batch::{Packing, Text};
 use mdetr_model::criterion::Criterion;
 use mdetr_model::mdetr::TOKEN_COLUMNS;
@@ -124,6 +124,7 @@ fn name_of(precision: Precision) -> String {
 }
 
 fn main() -> Result<()> {
+    threads::join();
     let args = Args::parse();
     let device = mdetr_train::device::open(&args.device, Alloc::Arena)?;
     ensure!(device == Device::Cpu || args.what != Some(What::Inference), "inference is timed on the CPU only");

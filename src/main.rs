@@ -58,6 +58,7 @@ fn main() -> std::process::ExitCode {
         eprintln!("error: {e}");
         return std::process::ExitCode::from(2);
     }
+    mdetr_kernels::threads::join();
     let arguments = match arguments::understood(std::env::args_os(), &Cli::command()) {
         Ok(arguments) => arguments,
         Err(message) => {

@@ -29,6 +29,7 @@ pub mod rounding;
 pub mod segments;
 pub mod simd;
 pub mod tensor;
+pub mod threads;
 
 mod arena;
 mod buffer;
