@@ -112,10 +112,17 @@ pub fn correlate<T: Storage>(
     });
 }
 
-/// v (tiles, 36, c) of some tiles of images of `input`.
+/// Elements from one point of a tile of v to the next: c and some more if multiples of c would meet in few sets of the
+/// first-level cache.
+pub fn point_stride(c: usize) -> usize {
+    if c.is_multiple_of(128) { c + LANES } else { c }
+}
+
+/// v (tiles, 36, [`point_stride`]) of some tiles of images of `input`.
 pub fn input_tiles<T: Storage>(x: &[T], input: Extent, tiles: Range<usize>, tiling: Tiling) -> Tensor {
-    let mut v = Tensor::empty(&[tiles.len(), POINTS, input.c], DType::F32, Device::Cpu);
-    v.as_mut_slice().par_chunks_mut(TRANSFORMED * POINTS * input.c).enumerate().for_each(|(i, v)| {
+    let stride = point_stride(input.c);
+    let mut v = Tensor::empty(&[tiles.len(), POINTS, stride], DType::F32, Device::Cpu);
+    v.as_mut_slice().par_chunks_mut(TRANSFORMED * POINTS * stride).enumerate().for_each(|(i, v)| {
         let first = tiles.start + i * TRANSFORMED;
         let tiles = first..tiles.end.min(first + TRANSFORMED);
         dispatch(Input { v, x, extent: input, tiles, tiling });
@@ -123,13 +130,13 @@ pub fn input_tiles<T: Storage>(x: &[T], input: Extent, tiles: Range<usize>, tili
     v
 }
 
-/// m (tiles, 36, width) = v (tiles, 36, c) times a panel of filters (36, c, 64), point by point.
+/// m (tiles, 36, width) = v (tiles, 36, [`point_stride`]) times a panel of filters (36, c, 64), point by point.
 fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
-    let tiles = m.len() / (POINTS * width);
+    let (tiles, stride) = (m.len() / (POINTS * width), point_stride(c));
     for (point, panels) in filters.chunks_exact(c * PANEL).enumerate() {
         let places: Vec<(usize, usize)> =
-            (0..tiles).map(|tile| tile * POINTS + point).map(|row| (row * c, row * width)).collect();
-        dispatch(Product {
+            (0..tiles).map(|tile| tile * POINTS + point).map(|row| (row * stride, row * width)).collect();
+        Product {
             y: m,
             outputs: width,
             x: v,
@@ -138,7 +145,8 @@ fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
             taps: &[0],
             run: c,
             epilogue: Epilogue { start: Start::Zero, residual: None, relu: false },
-        });
+        }
+        .run();
     }
 }
 

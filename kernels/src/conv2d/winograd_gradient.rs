@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::correlate::Extent;
 use super::sizes::Sizes;
-use super::winograd::{SIDE, Tiling, input_tiles};
+use super::winograd::{SIDE, Tiling, input_tiles, point_stride};
 use super::winograd_transforms::{POINTS, scaled, separable, times};
 use crate::outer_products::{BLOCK, OuterProducts};
 use crate::panels::PANEL;
@@ -33,13 +33,14 @@ pub fn weight_gradient(g: &[f32], x: &[f32], s: &Sizes) -> Tensor {
     let mut m = Tensor::empty(&[panels, POINTS, s.i, PANEL], DType::F32, Device::Cpu);
     for first in (0..all).step_by(AT_ONCE) {
         let tiles = first..all.min(first + AT_ONCE);
-        let v = input_tiles(x, input, tiles.clone(), tiling); // (tiles, 36, I)
+        let v = input_tiles(x, input, tiles.clone(), tiling); // (tiles, 36, its stride)
         let w = output_tiles(g, out, tiles.clone(), tiling);
         let sums = m.as_mut_slice::<f32>().par_chunks_mut(s.i * PANEL);
         sums.enumerate().for_each(|(task, sums)| {
             let point = task % POINTS;
             let width = PANEL.min(s.o - task / POINTS * PANEL);
-            let corners: Vec<usize> = (0..tiles.len()).map(|tile| (tile * POINTS + point) * s.i).collect();
+            let corners: Vec<usize> =
+                (0..tiles.len()).map(|tile| (tile * POINTS + point) * point_stride(s.i)).collect();
             let blocks = corners.chunks(BLOCK).zip(w.as_slice::<f32>().chunks(panels * POINTS * BLOCK * PANEL));
             for (block, (corners, w)) in blocks.enumerate() {
                 let (x, g) = (v.as_slice(), &w[task * corners.len() * PANEL..][..corners.len() * PANEL]);

@@ -10,10 +10,11 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use super::correlate::Extent;
-use super::winograd::{Pixels, SIDE, Tiling};
+use super::winograd::{Pixels, SIDE, Tiling, point_stride};
 use crate::dtype::Storage;
 use crate::gemm_packed::{Epilogue, Start, relu};
 use crate::panels::load;
+use crate::simd::prefetch;
 
 /// Products a tile takes: one for each of 6 x 6 pixels.
 pub const POINTS: usize = 36;
@@ -144,7 +145,7 @@ impl WithSimd for Filters<'_> {
     }
 }
 
-/// v (tiles, 36, c) from the tiles of images (batch, h, w, c), zero outside; c a multiple of 16.
+/// v (tiles, 36, [`point_stride`]) from the tiles of images (batch, h, w, c), zero outside; c a multiple of 16.
 pub struct Input<'a, T> {
     pub v: &'a mut [f32],
     pub x: &'a [T],
@@ -160,10 +161,10 @@ impl<T: Storage> WithSimd for Input<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Extent { h, w, c: channels } = self.extent;
         let (v, _) = S::as_mut_simd_f32s(self.v);
-        let vectors = channels / S::F32_LANES;
+        let (vectors, stride) = (channels / S::F32_LANES, point_stride(channels) / S::F32_LANES);
         let zero = simd.splat_f32s(0.0);
         let mut scratch = [[zero; 6]; 6];
-        for (tile, v) in self.tiles.zip(v.chunks_exact_mut(POINTS * vectors)) {
+        for (tile, v) in self.tiles.zip(v.chunks_exact_mut(POINTS * stride)) {
             let (image, row, column) = self.tiling.corner(tile);
             let x = &self.x[image * h * w * channels..][..h * w * channels];
             let row = |r: usize| row.checked_add_signed(r as isize - self.tiling.padding).filter(|&r| r < h);
@@ -182,11 +183,18 @@ impl<T: Storage> WithSimd for Input<'_, T> {
                     |d: [_; 6]| input(simd, d),
                     #[inline(always)]
                     |r, c| match pixels[r][c] {
-                        Some(first) => widened(simd, &x[first + at * S::F32_LANES..]),
+                        Some(first) => {
+                            prefetch(x, first + (at + 1) * S::F32_LANES);
+                            widened(simd, &x[first + at * S::F32_LANES..])
+                        }
                         None => zero,
                     },
                     #[inline(always)]
-                    |r, c, value| v[(6 * r + c) * vectors + at] = value,
+                    |r, c, value| {
+                        let place = (6 * r + c) * stride + at;
+                        prefetch(v, place + 1);
+                        v[place] = value;
+                    },
                 );
             }
         }
@@ -230,7 +238,11 @@ impl<T: Storage> WithSimd for Output<'_, T> {
                     #[inline(always)]
                     |m: [_; 6]| output(simd, m),
                     #[inline(always)]
-                    |r, c| m[(6 * r + c) * vectors + at],
+                    |r, c| {
+                        let place = (6 * r + c) * vectors + at;
+                        prefetch(m, place + POINTS * vectors);
+                        m[place]
+                    },
                     #[inline(always)]
                     |r, c, value| {
                         if r >= rows || c >= columns {
