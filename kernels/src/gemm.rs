@@ -225,15 +225,15 @@ impl<T> Columns<T> {
     }
 }
 
-/// out (C, N) = x (N, C) transposed, over threads; `epilogue` gets rows of `out` while they are in cache.
+/// out (up to C, N) = x (N, C) transposed, over threads: its first columns, as many as out has rows; `epilogue` gets rows of `out` while they are in cache.
 #[track_caller]
 pub fn transpose<T: Real>(out: &mut [T], x: &[T], c: usize, epilogue: impl Fn(&mut [T]) + Sync) {
     const TILE: usize = 16; // about a cache line of either side
     if x.is_empty() {
         return;
     }
-    assert_eq!(out.len(), x.len(), "transpose: output size");
     let n = x.len() / c;
+    assert!(out.len() <= x.len() && out.len().is_multiple_of(n), "transpose: output size");
     out.par_chunks_mut(TILE * n).enumerate().for_each(|(task, out)| {
         for (tile, rows) in x.chunks(TILE * c).enumerate() {
             for (column, out) in out.chunks_mut(n).enumerate() {

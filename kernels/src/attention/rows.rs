@@ -25,9 +25,9 @@ pub fn exponentials<'a>(
         #[inline(always)]
         || {
             for ((row, total), logsumexp) in scores.chunks_mut(stride(keys)).zip(sums).zip(logsumexp) {
-                let max = maximum(&row[..keys]);
-                shifted_exponentials(row, max);
-                *total = sum(&row[..keys]);
+                row[keys..].fill(f32::NEG_INFINITY);
+                let max = maximum(row);
+                *total = shifted_exponentials(row, max);
                 *logsumexp = max + total.ln();
             }
         },
@@ -38,7 +38,11 @@ pub fn exponentials<'a>(
 pub fn probabilities<'a>(scores: &mut [f32], logsumexp: impl Iterator<Item = &'a f32>, keys: usize) {
     vectorized(
         #[inline(always)]
-        || scores.chunks_mut(stride(keys)).zip(logsumexp).for_each(|(row, &shift)| shifted_exponentials(row, shift)),
+        || {
+            for (row, &shift) in scores.chunks_mut(stride(keys)).zip(logsumexp) {
+                shifted_exponentials(row, shift);
+            }
+        },
     );
 }
 
@@ -82,32 +86,40 @@ pub fn dropped_score_gradients(ds: &mut [f32], p: &mut [f32], mask: &[f32], delt
     );
 }
 
+/// Returns the exponentials' sum, made in lanes, which vectorizes and rounds less than one running sum.
 #[inline(always)]
-fn shifted_exponentials(row: &mut [f32], shift: f32) {
+fn shifted_exponentials(row: &mut [f32], shift: f32) -> f32 {
+    let mut sums = [0.0; LANES];
     for chunk in row.as_chunks_mut::<LANES>().0 {
-        chunk.iter_mut().for_each(|x| *x = exp(*x - shift));
+        for (x, sum) in chunk.iter_mut().zip(&mut sums) {
+            *x = exp(*x - shift);
+            *sum += *x;
+        }
     }
+    sums.iter().sum()
 }
 
+/// Of whole vectors, four of which are compared at once: one would wait for the last comparison.
 #[inline(always)]
 fn maximum(row: &[f32]) -> f32 {
-    let mut max = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = row.as_chunks::<LANES>();
+    const AT_ONCE: usize = 4 * LANES;
+    let mut max = [f32::NEG_INFINITY; AT_ONCE];
+    let (chunks, rest) = row.as_chunks::<AT_ONCE>();
     for chunk in chunks {
         for (m, &x) in max.iter_mut().zip(chunk) {
             *m = if x > *m { x } else { *m };
         }
     }
-    max.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &x| m.max(x))
-}
-
-/// A sum in lanes, which vectorizes and rounds less than one running sum.
-#[inline(always)]
-fn sum(row: &[f32]) -> f32 {
-    let mut sums = [0.0; LANES];
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(s, x)| *s += x);
+    for chunk in rest.as_chunks::<LANES>().0 {
+        for (m, &x) in max.iter_mut().zip(chunk) {
+            *m = if x > *m { x } else { *m };
+        }
     }
-    sums.iter().chain(rest).sum()
+    let (lanes, others) = max.split_at_mut(LANES);
+    for other in others.as_chunks::<LANES>().0 {
+        for (m, &x) in lanes.iter_mut().zip(other) {
+            *m = if x > *m { x } else { *m };
+        }
+    }
+    lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }

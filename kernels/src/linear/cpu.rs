@@ -14,6 +14,8 @@ use crate::{DType, Device, Tensor};
 
 /// Rows of x that are few.
 const FEW: usize = 128;
+/// Elements of the widest vector: transposed products of few rows have whole ones.
+const LANES: usize = 16;
 
 /// w in panels over its outputs.
 struct Panels(Tensor);
@@ -45,10 +47,11 @@ fn affine(cx: &Cx, out: &mut [f32], x: &[f32], w: &Tensor, b: &[f32], then: impl
     }
     let rows = out.len() / o;
     if rows <= FEW {
-        let mut transposed = Tensor::empty(&[o, rows], DType::F32, Device::Cpu);
+        let width = rows.next_multiple_of(LANES);
+        let mut transposed = Tensor::empty(&[o, width], DType::F32, Device::Cpu);
         let panels = panels::from_rows(x, rows, inner, |_| 1.0);
-        matrix_times_panels(transposed.as_mut_slice(), rows, w.as_slice(), &panels, Start::Zero, |_| {});
-        return transpose(out, transposed.as_slice(), rows, |out| {
+        matrix_times_panels(transposed.as_mut_slice(), width, w.as_slice(), &panels, Start::Zero, |_| {});
+        return transpose(out, transposed.as_slice(), width, |out| {
             for row in out.chunks_mut(o) {
                 row.iter_mut().zip(b).for_each(|(v, b)| *v += b);
             }
@@ -96,13 +99,14 @@ fn data_gradient(dx: &mut [f32], accumulate: bool, dz: &[f32], w: &[f32], inner:
         return matrix_times_panels(dx, inner, dz, &panels, start, |_| {});
     }
     let panels = panels::from_rows(dz, rows, o, |_| 1.0);
-    let mut transposed = Tensor::empty(&[inner, rows], DType::F32, Device::Cpu);
-    transposed_times_panels(transposed.as_mut_slice(), rows, false, w, &panels);
+    let width = rows.next_multiple_of(LANES);
+    let mut transposed = Tensor::empty(&[inner, width], DType::F32, Device::Cpu);
+    transposed_times_panels(transposed.as_mut_slice(), width, false, w, &panels);
     if !accumulate {
-        return transpose(dx, transposed.as_slice(), rows, |_| {});
+        return transpose(dx, transposed.as_slice(), width, |_| {});
     }
     let mut own = vec![0.0; dx.len()];
-    transpose(&mut own, transposed.as_slice(), rows, |_| {});
+    transpose(&mut own, transposed.as_slice(), width, |_| {});
     dx.iter_mut().zip(own).for_each(|(dx, own)| *dx += own);
 }
 
