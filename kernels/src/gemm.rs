@@ -191,7 +191,7 @@ pub fn gemm_rows<T: Real>(c: &mut [T], accumulate: bool, alpha: T, a: Matrix<T>,
     }
     // As many for each of two threads.
     let task_rows = a.rows.div_ceil(a.rows.div_ceil(TASK_ROWS).next_multiple_of(2));
-    c.par_chunks_mut(task_rows * n).enumerate().for_each(|(task, c)| {
+    c.par_chunks_mut(task_rows * n).with_max_len(1).enumerate().for_each(|(task, c)| {
         let start = task * task_rows;
         let rows = c.len() / n;
         let a = Matrix { data: &a.data[start * a.row_stride..], rows, ..a };
@@ -203,7 +203,7 @@ pub fn gemm_rows<T: Real>(c: &mut [T], accumulate: bool, alpha: T, a: Matrix<T>,
 fn gemm_columns<T: Real>(c: &mut [T], accumulate: bool, alpha: T, a: Matrix<T>, b: Matrix<T>) {
     let n = b.columns;
     let c = Columns(c.as_mut_ptr());
-    (0..n.div_ceil(TASK_COLUMNS)).into_par_iter().for_each(|task| {
+    (0..n.div_ceil(TASK_COLUMNS)).into_par_iter().with_max_len(1).for_each(|task| {
         let first = task * TASK_COLUMNS;
         let data = &b.data[(first * b.column_stride).min(b.data.len())..];
         let b = Matrix { data, columns: TASK_COLUMNS.min(n - first), ..b };

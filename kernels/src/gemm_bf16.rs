@@ -93,7 +93,7 @@ pub fn product_of_matrix(y: &mut [bf16], x: &[bf16], panels: &Panels, epilogue: 
     let rows = Rows { x, corners: &corners, taps: &[0], run: depth };
     let count = task_rows(n, depth * size_of::<bf16>());
     if n >= 4 * count {
-        return y.par_chunks_mut(count * outputs).enumerate().for_each(|(task, y)| {
+        return y.par_chunks_mut(count * outputs).with_max_len(1).enumerate().for_each(|(task, y)| {
             let first = task * count;
             let rows = Rows { corners: &corners[first..][..y.len() / outputs], ..rows };
             let residual = epilogue.residual.map(|r| &r[first * outputs..][..y.len()]);
@@ -101,7 +101,7 @@ pub fn product_of_matrix(y: &mut [bf16], x: &[bf16], panels: &Panels, epilogue: 
         });
     }
     let y = Columns(y.as_mut_ptr());
-    (0..outputs.div_ceil(PANEL)).into_par_iter().for_each(|panel| {
+    (0..outputs.div_ceil(PANEL)).into_par_iter().with_max_len(1).for_each(|panel| {
         // SAFETY: y has the size of all panels; it is borrowed for writing, and tasks own distinct panels.
         unsafe { columns(y.at(0), &rows, panels, epilogue, panel..panel + 1) }
     });

@@ -47,7 +47,7 @@ pub fn transposed_times_panels(out: &mut [f32], outputs: usize, accumulate: bool
     let k = out.len() / outputs;
     let corners: Vec<usize> = (0..rows).map(|row| row * k).collect();
     let task_rows = k.div_ceil(k.div_ceil(TASK_ROWS).next_multiple_of(2)).next_multiple_of(GROUP);
-    out.par_chunks_mut(task_rows * outputs).enumerate().for_each(|(task, out)| {
+    out.par_chunks_mut(task_rows * outputs).with_max_len(1).enumerate().for_each(|(task, out)| {
         let (first, run) = (task * task_rows, out.len() / outputs);
         for (panel, g) in g.chunks_exact(rows * PANEL).enumerate() {
             let width = PANEL.min(outputs - panel * PANEL);

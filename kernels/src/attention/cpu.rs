@@ -85,7 +85,7 @@ pub fn forward(mut y: &mut [f32], mut logsumexp: &mut [f32], problem: &Problem<f
     y.fill(0.0);
     logsumexp.fill(0.0);
     let kt = transposed(problem.k, c);
-    blocks.into_par_iter().for_each_init(Default::default, |(scores, mask), block| {
+    blocks.into_par_iter().with_max_len(1).for_each_init(Default::default, |(scores, mask), block| {
         forward_block(block, scores, mask, &kt, problem);
     });
 }

@@ -50,6 +50,7 @@ pub fn backward(grads: &mut [GradSlot], forwarded: &Forwarded<f32>, problem: &Pr
     let transposed = Transposed { k: transposed(problem.k, problem.c), v: transposed(problem.v, problem.c) };
     let parts: Vec<HeadGrads> = (0..problem.segments.len() * problem.heads)
         .into_par_iter()
+        .with_max_len(1)
         .map_init(Scratch::default, |scratch, task| {
             let (segment, head) = (task / problem.heads, task % problem.heads);
             backward_head(scratch, segment, head, needed, &transposed, forwarded, problem)

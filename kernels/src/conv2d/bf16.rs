@@ -119,7 +119,7 @@ fn windows_times_panels(y: &mut [bf16], x: &[bf16], out: Extent, panels: &Panels
     let blocks = y
         .par_chunks_mut(image)
         .enumerate()
-        .flat_map(|(n, y)| y.par_chunks_mut(block).enumerate().map(move |(b, y)| (n, b * block, y)));
+        .flat_map(|(n, y)| y.par_chunks_mut(block).with_max_len(1).enumerate().map(move |(b, y)| (n, b * block, y)));
     blocks.for_each(|(n, start, y)| {
         let pixels = start / out.c..(start + y.len()) / out.c;
         let rows = pixels.start / out.w..(pixels.end - 1) / out.w + 1;

@@ -63,7 +63,7 @@ impl Correlation {
             .collect();
         let taps = self.phases.iter().flat_map(|p| p.taps.iter().copied());
         let reach = Reach::new(self.in_step, taps, self.span);
-        tasks.into_par_iter().for_each(|task| self.block(task, x, out, input, reach, epilogue));
+        tasks.into_par_iter().with_max_len(1).for_each(|task| self.block(task, x, out, input, reach, epilogue));
     }
 
     fn block(&self, task: Task, x: &[f32], out: Extent, input: Extent, reach: Reach, epilogue: Epilogue) {

@@ -25,7 +25,7 @@ pub fn partial_sums(g: &[f32], x: &[f32], taps: &[(isize, isize)], span: usize, 
     }
     let mut sums = Tensor::empty(&shape, DType::F32, Device::Cpu);
     let reach = Reach::new(sizes.stride, taps.iter().copied(), span);
-    sums.as_mut_slice::<f32>().par_chunks_mut(depth * PANEL).enumerate().for_each(|(task, sums)| {
+    sums.as_mut_slice::<f32>().par_chunks_mut(depth * PANEL).with_max_len(1).enumerate().for_each(|(task, sums)| {
         let (part, panel) = (task / panels, task % panels);
         for block in blocks * part / parts..blocks * (part + 1) / parts {
             let (image, first) = (block / blocks_an_image, block % blocks_an_image * BLOCK);

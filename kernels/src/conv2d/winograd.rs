@@ -97,11 +97,11 @@ pub fn correlate<T: Storage>(
     let tiling = Tiling::new(out, padding);
     let tiles = y.len() / (out.h * out.w * out.c) * tiling.tiles();
     let y = Pixels::new(y);
-    (0..tiles.div_ceil(BLOCK)).into_par_iter().for_each(|block| {
+    (0..tiles.div_ceil(BLOCK)).into_par_iter().with_max_len(1).for_each(|block| {
         let tiles = block * BLOCK..tiles.min((block + 1) * BLOCK);
         let v = input_tiles(x, input, tiles.clone(), tiling);
         let filters: &[f32] = filters.as_slice();
-        filters.par_chunks(POINTS * input.c * PANEL).enumerate().for_each(|(panel, filters)| {
+        filters.par_chunks(POINTS * input.c * PANEL).with_max_len(1).enumerate().for_each(|(panel, filters)| {
             let first = panel * PANEL;
             let width = PANEL.min(out.c - first);
             let mut m = Tensor::empty(&[tiles.len(), POINTS, width], DType::F32, Device::Cpu);
@@ -122,7 +122,7 @@ pub fn point_stride(c: usize) -> usize {
 pub fn input_tiles<T: Storage>(x: &[T], input: Extent, tiles: Range<usize>, tiling: Tiling) -> Tensor {
     let stride = point_stride(input.c);
     let mut v = Tensor::empty(&[tiles.len(), POINTS, stride], DType::F32, Device::Cpu);
-    v.as_mut_slice().par_chunks_mut(TRANSFORMED * POINTS * stride).enumerate().for_each(|(i, v)| {
+    v.as_mut_slice().par_chunks_mut(TRANSFORMED * POINTS * stride).with_max_len(1).enumerate().for_each(|(i, v)| {
         let first = tiles.start + i * TRANSFORMED;
         let tiles = first..tiles.end.min(first + TRANSFORMED);
         dispatch(Input { v, x, extent: input, tiles, tiling });

@@ -35,7 +35,7 @@ pub fn weight_gradient(g: &[f32], x: &[f32], s: &Sizes) -> Tensor {
         let tiles = first..all.min(first + AT_ONCE);
         let v = input_tiles(x, input, tiles.clone(), tiling); // (tiles, 36, its stride)
         let w = output_tiles(g, out, tiles.clone(), tiling);
-        let sums = m.as_mut_slice::<f32>().par_chunks_mut(s.i * PANEL);
+        let sums = m.as_mut_slice::<f32>().par_chunks_mut(s.i * PANEL).with_max_len(1);
         sums.enumerate().for_each(|(task, sums)| {
             let point = task % POINTS;
             let width = PANEL.min(s.o - task / POINTS * PANEL);
@@ -62,11 +62,11 @@ pub fn weight_gradient(g: &[f32], x: &[f32], s: &Sizes) -> Tensor {
 fn output_tiles(g: &[f32], out: Extent, tiles: Range<usize>, tiling: Tiling) -> Tensor {
     let panels = out.c.div_ceil(PANEL);
     let mut w = Tensor::empty(&[tiles.len(), panels, POINTS, PANEL], DType::F32, Device::Cpu);
-    let blocks = w.as_mut_slice().par_chunks_mut(BLOCK * panels * POINTS * PANEL);
+    let blocks = w.as_mut_slice().par_chunks_mut(BLOCK * panels * POINTS * PANEL).with_max_len(1);
     blocks.enumerate().for_each(|(block, w)| {
         let first = tiles.start + block * BLOCK;
         let tiles = first..tiles.end.min(first + BLOCK);
-        w.par_chunks_mut(POINTS * tiles.len() * PANEL).enumerate().for_each(|(panel, w)| {
+        w.par_chunks_mut(POINTS * tiles.len() * PANEL).with_max_len(1).enumerate().for_each(|(panel, w)| {
             dispatch(OutputGradient { w, g, extent: out, first: panel * PANEL, tiles: tiles.clone(), tiling });
         });
     });

@@ -17,7 +17,7 @@ const PAGE: usize = 1024;
 pub fn update(updates: Vec<&mut Update>, factor: f64, options: &StepOptions) {
     let blocks: Vec<Block> = updates.into_iter().flat_map(|update| blocks(update, factor, options)).collect();
     let decay = options.ema_decay as f32;
-    blocks.into_par_iter().for_each(|block| {
+    blocks.into_par_iter().with_max_len(1).for_each(|block| {
         let mut buffer = Vec::new();
         let descent = block.descent.map(|descent| descent.widened(&mut buffer));
         vectorized(
