@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use crate::op::GradSlot;
+use crate::simd::vectorized;
 
 /// Rows a task handles.
 const BLOCK: usize = 64;
@@ -16,26 +17,37 @@ pub fn forward(y: &mut [f32], statistics: &mut [f32], x: &[f32], w: &[f32], b: &
     }
     y.par_chunks_mut(BLOCK * c).zip(x.par_chunks(BLOCK * c)).zip(statistics.par_chunks_mut(BLOCK * 2)).for_each(
         |((y, x), statistics)| {
-            for ((y, x), s) in y.chunks_mut(c).zip(x.chunks(c)).zip(statistics.chunks_mut(2)) {
-                let mean = sum(x.iter().copied()) / c as f32;
-                let var = sum(x.iter().map(|v| (v - mean) * (v - mean))) / c as f32;
-                let rstd = 1.0 / (var + eps).sqrt();
-                for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
-                    *y = (x - mean) * rstd * w + b;
-                }
-                s.copy_from_slice(&[mean, rstd]);
-            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    for ((y, x), s) in y.chunks_mut(c).zip(x.chunks(c)).zip(statistics.chunks_mut(2)) {
+                        let mean = sum(c, |i| x[i]) / c as f32;
+                        let var = sum(c, |i| (x[i] - mean) * (x[i] - mean)) / c as f32;
+                        let rstd = 1.0 / (var + eps).sqrt();
+                        for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
+                            *y = (x - mean) * rstd * w + b;
+                        }
+                        s.copy_from_slice(&[mean, rstd]);
+                    }
+                },
+            );
         },
     );
 }
 
-/// A sum in eight lanes, which vectorizes and rounds less than one running sum.
-fn sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    for (i, v) in values.enumerate() {
-        lanes[i % 8] += v;
+/// The sum of n terms in lanes, which vectorizes and rounds less than one running sum.
+#[inline(always)]
+fn sum(n: usize, term: impl Fn(usize) -> f32) -> f32 {
+    const LANES: usize = 32;
+    let mut sums = [0.0; LANES];
+    let whole = n / LANES * LANES;
+    for first in (0..whole).step_by(LANES) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += term(first + lane);
+        }
     }
-    lanes.iter().sum()
+    (whole..n).zip(&mut sums).for_each(|(i, sum)| *sum += term(i));
+    sums.iter().sum()
 }
 
 /// The gradients of x (N, C), w (C) and b (C) from dy (N, C).
@@ -57,8 +69,8 @@ pub fn backward(
             let range = row * c..(row + 1) * c;
             let (dy, x) = (&dy[range.clone()], &x[range]);
             let (mean, rstd) = (statistics[row * 2], statistics[row * 2 + 1]);
-            let mean_g = sum(dy.iter().zip(w).map(|(dy, w)| dy * w)) / c as f32;
-            let mean_gx = sum((0..c).map(|i| dy[i] * w[i] * (x[i] - mean) * rstd)) / c as f32;
+            let mean_g = sum(c, |i| dy[i] * w[i]) / c as f32;
+            let mean_gx = sum(c, |i| dy[i] * w[i] * (x[i] - mean) * rstd) / c as f32;
             for i in 0..c {
                 let value = rstd * (dy[i] * w[i] - mean_g - (x[i] - mean) * rstd * mean_gx);
                 dx[i] = if accumulate { dx[i] + value } else { value };

@@ -20,7 +20,7 @@ pub fn forward(
     p: f32,
     eps: f32,
 ) {
-    s.copy_from_slice(x);
+    s.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(s, x)| s.copy_from_slice(x));
     masked::store(Some((&mut *s, true)), r, philox, p);
     row_norm::forward(z, statistics, s, w, b, eps);
 }
