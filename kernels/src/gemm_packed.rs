@@ -1,6 +1,8 @@
 //! The product of windows, or of a matrix's rows, with panels: a register tile of 6 rows by up to 64 outputs at a time,
 //! rows read where they lie, the epilogue on the tile's registers.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -14,6 +16,8 @@ const DEPTH: usize = 2048;
 /// Steps before a product's end from which on its epilogue's lines are fetched, one a step: as many as 6 x 4 vectors of y and
 /// of the residual take, and some more.
 const AHEAD: usize = 56;
+/// Elements of a cache line.
+const LINE: usize = 16;
 /// Elements of panels that stay in it.
 const CACHED_ELEMENTS: usize = 96 * 1024;
 
@@ -92,15 +96,20 @@ impl WithSimd for Product<'_> {
         // 16 registers hold 6 x 2 vectors, 32 hold 6 x 4.
         let most = if S::F32_LANES == 8 { 2 } else { 4 };
         // If all panels stay in cache, rows go by in memory's order; else each panel is used for all of them.
-        let at_once = if self.panels.len() > CACHED_ELEMENTS { self.places.len().max(1) } else { GROUP };
-        for places in self.places.chunks(at_once) {
+        let stay = self.panels.len() <= CACHED_ELEMENTS;
+        let at_once = if stay { GROUP } else { self.places.len().max(1) };
+        for from in (0..self.places.len()).step_by(at_once) {
+            let rows = from..self.places.len().min(from + at_once);
             for first in (0..self.outputs).step_by(PANEL) {
+                // Who uses a panel for many rows reads them as one stream, which the processor guesses by itself.
+                let fetch_next = stay && first + PANEL >= self.outputs;
                 for lane in (0..PANEL.min(self.outputs - first)).step_by(most * S::F32_LANES) {
+                    let rows = rows.clone();
                     match (self.outputs - first - lane).min(PANEL - lane).div_ceil(S::F32_LANES).min(most) {
-                        1 => self.column::<S, 1>(simd, places, first, lane),
-                        2 => self.column::<S, 2>(simd, places, first, lane),
-                        3 => self.column::<S, 3>(simd, places, first, lane),
-                        _ => self.column::<S, 4>(simd, places, first, lane),
+                        1 => self.column::<S, 1>(simd, rows, fetch_next, first, lane),
+                        2 => self.column::<S, 2>(simd, rows, fetch_next, first, lane),
+                        3 => self.column::<S, 3>(simd, rows, fetch_next, first, lane),
+                        _ => self.column::<S, 4>(simd, rows, fetch_next, first, lane),
                     }
                 }
             }
@@ -111,7 +120,14 @@ impl WithSimd for Product<'_> {
 impl Product<'_> {
     /// Some rows, V vectors of outputs from `first + lane` on (`first` begins a panel).
     #[inline(always)]
-    fn column<S: Simd, const V: usize>(&mut self, simd: S, places: &[(usize, usize)], first: usize, lane: usize) {
+    fn column<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        rows: Range<usize>,
+        fetch_next: bool,
+        first: usize,
+        lane: usize,
+    ) {
         let depth = self.taps.len() * self.run;
         let (panel, _) = S::as_simd_f32s(&self.panels[first * depth..][..PANEL * depth]);
         let first = first + lane;
@@ -136,10 +152,12 @@ impl Product<'_> {
                 true => Epilogue { start, ..self.epilogue },
                 false => Epilogue { start, residual: None, relu: false },
             };
-            for places in places.chunks(GROUP) {
+            for row in rows.clone().step_by(GROUP) {
+                let (places, behind) = self.places[row..].split_at(GROUP.min(rows.end - row));
                 match places.first_chunk() {
                     Some(places) if width == V * S::F32_LANES => {
-                        factors.tile::<S, V>(simd, self.y, places, first, epilogue);
+                        let next = behind.first_chunk().filter(|_| fetch_next);
+                        factors.tile::<S, V>(simd, self.y, places, next, first, epilogue);
                     }
                     _ => factors.ragged_tile::<S, V>(simd, self.y, places, first, width, epilogue),
                 }
@@ -158,13 +176,15 @@ struct Factors<'a, F> {
 }
 
 impl<F: Copy> Factors<'_, F> {
-    /// V vectors of 6 rows, from the `first` element of a row of y on. A bias begins there.
+    /// V vectors of 6 rows, from the `first` element of a row of y on. A bias begins there. The windows at `next` are fetched
+    /// meanwhile.
     #[inline(always)]
     fn tile<S: Simd<f32s = F>, const V: usize>(
         &self,
         simd: S,
         y: &mut [f32],
         places: &[(usize, usize); GROUP],
+        next: Option<&[(usize, usize); GROUP]>,
         first: usize,
         epilogue: Epilogue,
     ) {
@@ -204,6 +224,11 @@ impl<F: Copy> Factors<'_, F> {
                     prefetch(residual, at[ahead / V - GROUP] + ahead % V * S::F32_LANES);
                 }
                 ahead = ahead.wrapping_add(1);
+                if let Some(next) = next
+                    && k < self.run * GROUP / LINE
+                {
+                    prefetch(self.x, next[k % GROUP].0 + tap + k / GROUP * LINE);
+                }
                 let filters = &filters[self.lane..][..V];
                 for p in 0..GROUP {
                     let value = simd.splat_f32s(windows[p][k]);
@@ -250,7 +275,7 @@ impl<F: Copy> Factors<'_, F> {
         }
         let whole = std::array::from_fn(|p| (places[p.min(places.len() - 1)].0, p * PANEL));
         let residual = epilogue.residual.map(|_| addends.as_flattened());
-        self.tile::<S, V>(simd, tile.as_flattened_mut(), &whole, 0, Epilogue { residual, ..epilogue });
+        self.tile::<S, V>(simd, tile.as_flattened_mut(), &whole, None, 0, Epilogue { residual, ..epilogue });
         for (row, (_, at)) in tile.iter().zip(places) {
             y[at + first..][..width].copy_from_slice(&row[..width]);
         }
