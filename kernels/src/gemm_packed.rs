@@ -13,13 +13,13 @@ use crate::simd::{dispatch, prefetch};
 /// Depth of a product that is summed at once, but for whole taps: the part of a panel that it reads stays in the
 /// second-level cache.
 const DEPTH: usize = 2048;
+/// Elements of panels that stay in it.
+const CACHED_ELEMENTS: usize = 96 * 1024;
 /// Steps before a product's end from which on its epilogue's lines are fetched, one a step: as many as 6 x 4 vectors of y and
 /// of the residual take, and some more.
 const AHEAD: usize = 56;
 /// Elements of a cache line.
 const LINE: usize = 16;
-/// Elements of panels that stay in it.
-const CACHED_ELEMENTS: usize = 96 * 1024;
 
 /// What sums start from.
 #[derive(Clone, Copy)]
@@ -101,7 +101,7 @@ impl WithSimd for Product<'_> {
         for from in (0..self.places.len()).step_by(at_once) {
             let rows = from..self.places.len().min(from + at_once);
             for first in (0..self.outputs).step_by(PANEL) {
-                // Who uses a panel for many rows reads them as one stream, which the processor guesses by itself.
+                // Where a panel is used for many rows, these are one stream, which the processor guesses by itself.
                 let fetch_next = stay && first + PANEL >= self.outputs;
                 for lane in (0..PANEL.min(self.outputs - first)).step_by(most * S::F32_LANES) {
                     let rows = rows.clone();
