@@ -58,7 +58,6 @@ fn main() -> std::process::ExitCode {
         eprintln!("error: {e}");
         return std::process::ExitCode::from(2);
     }
-    mdetr_kernels::threads::join();
     let arguments = match arguments::understood(std::env::args_os(), &Cli::command()) {
         Ok(arguments) => arguments,
         Err(message) => {
@@ -66,7 +65,9 @@ fn main() -> std::process::ExitCode {
             return std::process::ExitCode::from(2);
         }
     };
-    let result = match Cli::parse_from(arguments).command {
+    let command = Cli::parse_from(arguments).command;
+    mdetr_kernels::threads::join();
+    let result = match command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(*args),
         Command::Ground(args) => ground::run(args),

@@ -225,7 +225,8 @@ impl<T> Columns<T> {
     }
 }
 
-/// out (up to C, N) = x (N, C) transposed, over threads: its first columns, as many as out has rows; `epilogue` gets rows of `out` while they are in cache.
+/// out (up to C, N) = x (N, C) transposed, over threads: the first columns of x, as many as out has rows. `epilogue` gets
+/// rows of `out` while they are in cache.
 #[track_caller]
 pub fn transpose<T: Real>(out: &mut [T], x: &[T], c: usize, epilogue: impl Fn(&mut [T]) + Sync) {
     const TILE: usize = 16; // about a cache line of either side

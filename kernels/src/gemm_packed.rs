@@ -56,7 +56,7 @@ pub fn matrix_times_panels(
         let x = &x[task * rows * depth..];
         let places: Vec<(usize, usize)> = (0..y.len() / outputs).map(|row| (row * depth, row * outputs)).collect();
         let epilogue = Epilogue { start, residual: None, relu: false };
-        Product { y, outputs, x, panels, places: &places, taps: &[0], run: depth, epilogue }.run();
+        dispatch(Product { y, outputs, x, panels, places: &places, taps: &[0], run: depth, epilogue });
         then(y);
     });
 }
@@ -81,13 +81,7 @@ pub struct Product<'a> {
     pub epilogue: Epilogue<'a>,
 }
 
-impl Product<'_> {
-    /// On the calling thread.
-    pub fn run(self) {
-        dispatch(self);
-    }
-}
-
+/// On the calling thread.
 impl WithSimd for Product<'_> {
     type Output = ();
 
@@ -132,7 +126,7 @@ impl Product<'_> {
         let (panel, _) = S::as_simd_f32s(&self.panels[first * depth..][..PANEL * depth]);
         let first = first + lane;
         let width = (self.outputs - first).min(V * S::F32_LANES);
-        let taps_at_once = if depth > DEPTH { (DEPTH / self.run).max(1) } else { self.taps.len().max(1) };
+        let taps_at_once = (DEPTH / self.run.max(1)).max(1);
         let chunks = self.taps.len().div_ceil(taps_at_once).max(1);
         for chunk in 0..chunks {
             let from = chunk * taps_at_once;

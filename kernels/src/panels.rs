@@ -69,9 +69,6 @@ pub fn from_columns<'a>(outputs: usize, depth: usize, row: impl Fn(usize) -> (&'
 #[inline(always)]
 pub fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
     let (whole, rest) = S::as_simd_f32s(row);
-    if let Some(values) = whole.first_chunk() {
-        return *values;
-    }
     let mut values = [simd.splat_f32s(0.0); V];
     for (v, value) in values.iter_mut().enumerate() {
         *value = match whole.get(v) {
@@ -86,10 +83,6 @@ pub fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
 #[inline(always)]
 pub fn store<S: Simd, const V: usize>(simd: S, row: &mut [f32], values: [S::f32s; V]) {
     let (whole, rest) = S::as_mut_simd_f32s(row);
-    if let Some(places) = whole.first_chunk_mut() {
-        *places = values;
-        return;
-    }
     for (v, value) in values.into_iter().enumerate() {
         match whole.get_mut(v) {
             Some(place) => *place = value,

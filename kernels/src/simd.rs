@@ -129,6 +129,9 @@ pub fn prefetch<T>(x: &[T], index: usize) {
     let _ = address;
 }
 
+/// Elements (f32) of the widest vector.
+pub const LANES: usize = 16;
+
 /// Elements of an elementwise loop that one task handles.
 pub const BLOCK: usize = 16 * 1024;
 

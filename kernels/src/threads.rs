@@ -9,7 +9,7 @@ use rayon::ThreadPoolBuilder;
 /// Makes the calling thread one of those that compute, where there are several: between two ops it then hands nothing over
 /// and need not be woken, which is some 20 µs an op. For a program's start, before anything computes.
 ///
-/// A single thread stays apart: it would wait for batches whose makers wait for it.
+/// A single thread stays apart: it would wait for threads of loaders, which may wait for it.
 pub fn join() {
     let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse().ok()).filter(|&n: &usize| n > 0);
     let threads = asked.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);

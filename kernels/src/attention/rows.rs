@@ -1,13 +1,10 @@
 //! What happens to blocks of scores (queries, keys) between the matrix products, in vectors.
 //!
-//! Rows lie [`stride`] elements apart, so that the exponentials of a row have no remainder. What lies between the rows is
-//! finite and never read.
+//! Rows lie [`stride`] elements apart, so that the exponentials of a row have no remainder. What lies between the rows adds
+//! nothing to maxima and sums, and no product reads it.
 
 use crate::exp::exp;
-use crate::simd::vectorized;
-
-/// Elements of the widest vector.
-pub const LANES: usize = 16;
+use crate::simd::{LANES, vectorized};
 
 /// Elements from one row of scores to the next.
 pub fn stride(keys: usize) -> usize {
@@ -106,20 +103,22 @@ fn maximum(row: &[f32]) -> f32 {
     let mut max = [f32::NEG_INFINITY; AT_ONCE];
     let (chunks, rest) = row.as_chunks::<AT_ONCE>();
     for chunk in chunks {
-        for (m, &x) in max.iter_mut().zip(chunk) {
-            *m = if x > *m { x } else { *m };
-        }
+        raise(&mut max, chunk);
     }
     for chunk in rest.as_chunks::<LANES>().0 {
-        for (m, &x) in max.iter_mut().zip(chunk) {
-            *m = if x > *m { x } else { *m };
-        }
+        raise(&mut max, chunk);
     }
     let (lanes, others) = max.split_at_mut(LANES);
     for other in others.as_chunks::<LANES>().0 {
-        for (m, &x) in lanes.iter_mut().zip(other) {
-            *m = if x > *m { x } else { *m };
-        }
+        raise(lanes, other);
     }
     lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// max = the larger of max and x, which may be shorter.
+#[inline(always)]
+fn raise(max: &mut [f32], x: &[f32]) {
+    for (m, &x) in max.iter_mut().zip(x) {
+        *m = if x > *m { x } else { *m };
+    }
 }

@@ -7,6 +7,7 @@ use super::window::{Image, Reach, Windows};
 use crate::Tensor;
 use crate::gemm_packed::{Epilogue, Product};
 use crate::panels::task_rows;
+use crate::simd::dispatch;
 
 /// Output pixels whose coordinates leave the same remainders by the output step: they see the same taps.
 pub struct Phase {
@@ -85,7 +86,7 @@ impl Correlation {
             let taps: Vec<usize> = phase.taps.iter().map(|&t| layout.tap(t)).collect();
             let panels: &[f32] = phase.panels.as_slice();
             let (y, outputs, run) = (&mut *task.y, out.c, self.span * input.c);
-            Product { y, outputs, x: memory, panels, places: &places, taps: &taps, run, epilogue }.run();
+            dispatch(Product { y, outputs, x: memory, panels, places: &places, taps: &taps, run, epilogue });
         }
     }
 }

@@ -19,7 +19,7 @@ use super::winograd_transforms::{Filters, Input, Output, POINTS};
 use crate::dtype::Storage;
 use crate::gemm_packed::{Epilogue, Product, Start};
 use crate::panels::PANEL;
-use crate::simd::dispatch;
+use crate::simd::{LANES, dispatch};
 use crate::{DType, Device, Tensor};
 
 /// Rows and columns of y that a tile makes.
@@ -29,8 +29,6 @@ pub const SIDE: usize = 4;
 const BLOCK: usize = 72;
 /// Tiles that one task transforms.
 const TRANSFORMED: usize = 8;
-/// Elements of the widest vector: channels come in multiples of it.
-const LANES: usize = 16;
 
 /// Whether a convolution takes clearly less time this way: a third to a half of it in all that were measured. With fewer
 /// channels the tiles' transforms take what the products save; with fewer pixels the transformed filters do, four times
@@ -136,7 +134,7 @@ fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
     for (point, panels) in filters.chunks_exact(c * PANEL).enumerate() {
         let places: Vec<(usize, usize)> =
             (0..tiles).map(|tile| tile * POINTS + point).map(|row| (row * stride, row * width)).collect();
-        Product {
+        dispatch(Product {
             y: m,
             outputs: width,
             x: v,
@@ -145,8 +143,7 @@ fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
             taps: &[0],
             run: c,
             epilogue: Epilogue { start: Start::Zero, residual: None, relu: false },
-        }
-        .run();
+        });
     }
 }
 

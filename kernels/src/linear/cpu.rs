@@ -10,12 +10,11 @@ use crate::op::{Cx, GradSlot};
 use crate::outer_products::transposed_times_panels;
 use crate::panels;
 use crate::reduce::column_sums;
+use crate::simd::LANES;
 use crate::{DType, Device, Tensor};
 
 /// Rows of x that are few.
 const FEW: usize = 128;
-/// Elements of the widest vector: transposed products of few rows have whole ones.
-const LANES: usize = 16;
 
 /// w in panels over its outputs.
 struct Panels(Tensor);
@@ -47,7 +46,7 @@ fn affine(cx: &Cx, out: &mut [f32], x: &[f32], w: &Tensor, b: &[f32], then: impl
     }
     let rows = out.len() / o;
     if rows <= FEW {
-        let width = rows.next_multiple_of(LANES);
+        let width = rows.next_multiple_of(LANES); // whole vectors
         let mut transposed = Tensor::empty(&[o, width], DType::F32, Device::Cpu);
         let panels = panels::from_rows(x, rows, inner, |_| 1.0);
         matrix_times_panels(transposed.as_mut_slice(), width, w.as_slice(), &panels, Start::Zero, |_| {});

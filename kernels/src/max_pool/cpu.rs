@@ -15,32 +15,29 @@ pub fn forward<T: Storage>(y: &mut [T], places: &mut [i32], x: &[T], sizes: &Siz
     if y.is_empty() {
         return;
     }
-    y.par_chunks_mut(row).zip(places.par_chunks_mut(row)).with_max_len(1).enumerate().for_each(
-        |(at, (y, places))| {
-            let image = &x[at / s.oh * s.h * s.w * s.c..][..s.h * s.w * s.c];
-            let rows = s.window(at % s.oh, s.h);
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (column, (y, places)) in y.chunks_exact_mut(s.c).zip(places.chunks_exact_mut(s.c)).enumerate()
-                    {
-                        let columns = s.window(column, s.w);
-                        let first = rows.start * s.w + columns.start;
-                        y.copy_from_slice(&image[first * s.c..][..s.c]);
-                        places.fill(first as i32);
-                        for pixel in rows.clone().flat_map(|h| columns.clone().map(move |w| h * s.w + w)).skip(1) {
-                            let x = &image[pixel * s.c..][..s.c];
-                            for ((y, place), &x) in y.iter_mut().zip(places.iter_mut()).zip(x) {
-                                let better = x.widen() > y.widen() || x.widen().is_nan();
-                                *y = if better { x } else { *y };
-                                *place = if better { pixel as i32 } else { *place };
-                            }
+    y.par_chunks_mut(row).zip(places.par_chunks_mut(row)).enumerate().for_each(|(at, (y, places))| {
+        let image = &x[at / s.oh * s.h * s.w * s.c..][..s.h * s.w * s.c];
+        let rows = s.window(at % s.oh, s.h);
+        vectorized(
+            #[inline(always)]
+            || {
+                for (column, (y, places)) in y.chunks_exact_mut(s.c).zip(places.chunks_exact_mut(s.c)).enumerate() {
+                    let columns = s.window(column, s.w);
+                    let first = rows.start * s.w + columns.start;
+                    y.copy_from_slice(&image[first * s.c..][..s.c]);
+                    places.fill(first as i32);
+                    for pixel in rows.clone().flat_map(|h| columns.clone().map(move |w| h * s.w + w)).skip(1) {
+                        let x = &image[pixel * s.c..][..s.c];
+                        for ((y, place), &x) in y.iter_mut().zip(places.iter_mut()).zip(x) {
+                            let better = x.widen() > y.widen() || x.widen().is_nan();
+                            *y = if better { x } else { *y };
+                            *place = if better { pixel as i32 } else { *place };
                         }
                     }
-                },
-            );
-        },
-    );
+                }
+            },
+        );
+    });
 }
 
 /// dx from dy.
