@@ -1,5 +1,6 @@
-//! Every op's fast version against its f64 reference, in f32 and, where the model does, in the half types: forward, backward,
-//! and the three kinds of gradient slot, on every fixed case and on drawn ones, with outputs poisoned beforehand.
+//! Every op's fast version against its f64 reference, in f32 and, where the model does, in the half types: forward, with and
+//! without a backward to come, backward, and the three kinds of gradient slot, on every fixed case and on drawn ones, with
+//! outputs poisoned beforehand.
 
 use mdetr_kernels::case::{Case, Draw};
 use mdetr_kernels::op::{Cx, GradSlot, Op, Outputs};
@@ -30,6 +31,8 @@ struct Run {
     /// Of activations, f32 or a half type.
     dtype: DType,
     reference: bool,
+    /// Whether a backward will come.
+    saving: bool,
 }
 
 impl Run {
@@ -52,7 +55,7 @@ impl Run {
 
 fn forward(case: &Case, run: Run) -> Outputs {
     let inputs = run.inputs(case);
-    let mut cx = Cx::new(Device::Cpu, case.training, true, case.seed, 0);
+    let mut cx = Cx::new(Device::Cpu, case.training, run.saving, case.seed, 0);
     rounding::forward(&*case.op, &mut cx, &inputs.iter().collect::<Vec<_>>())
 }
 
@@ -127,15 +130,18 @@ fn assert_close(what: &str, case: &Case, tolerance: f64, got: &Tensor, want: &[f
 }
 
 fn conforms(case: &Case, dtype: DType) {
-    let (fast, exact) = (Run { dtype, reference: false }, Run { dtype, reference: true });
+    let fast = Run { dtype, reference: false, saving: true };
+    let exact = Run { reference: true, ..fast };
     let allowed = half_tolerance(case, dtype);
-    let (outputs, reference) = (forward(case, fast), forward(case, exact));
-    for (i, (f, r)) in outputs.tensors.iter().zip(&reference.tensors).enumerate() {
-        assert_eq!(f.shape(), r.shape());
-        if case.op.name() != "cast" {
-            assert!(!f.dtype().is_float() || f.dtype() == dtype, "{}: output {i} is {f:?}", case.op.name());
+    let reference = forward(case, exact);
+    for (run, what) in [(fast, "output"), (Run { saving: false, ..fast }, "output in inference")] {
+        for (i, (f, r)) in forward(case, run).tensors.iter().zip(&reference.tensors).enumerate() {
+            assert_eq!(f.shape(), r.shape());
+            if case.op.name() != "cast" {
+                assert!(!f.dtype().is_float() || f.dtype() == dtype, "{}: {what} {i} is {f:?}", case.op.name());
+            }
+            assert_close(&format!("{dtype:?} {what} {i}"), case, case.tolerance + allowed, f, &r.to_f64_vec());
         }
-        assert_close(&format!("{dtype:?} output {i}"), case, case.tolerance + allowed, f, &r.to_f64_vec());
     }
     if !case.inputs.iter().any(|i| i.differentiable) {
         return;
