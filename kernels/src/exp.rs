@@ -14,12 +14,14 @@ pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4; // few bits, so that n * LN_2_HIGH is exact
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let bounded = x.clamp(-87.0, 88.0);
+    let bounded = if x > 88.0 { 88.0 } else { x };
     let shifted = bounded * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = (bounded - n * LN_2_HIGH) - n * LN_2_LOW;
-    let p = 1.0 / 720.0 + r * (1.0 / 5040.0);
-    let p = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * p)))));
+    // Pairs of terms, since vectors would wait for one chain of products and sums.
+    let (square, fourth) = (r * r, (r * r) * (r * r));
+    let [p2, p4, p6] = [0.5 + r * (1.0 / 6.0), 1.0 / 24.0 + r * (1.0 / 120.0), 1.0 / 720.0 + r * (1.0 / 5040.0)];
+    let p = 1.0 + (r + square * ((p2 + square * p4) + fourth * p6));
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.0 { 0.0 } else { p * power }
 }

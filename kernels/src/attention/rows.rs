@@ -3,8 +3,10 @@
 //! Rows lie [`stride`] elements apart, so that the exponentials of a row have no remainder. What lies between the rows adds
 //! nothing to maxima and sums, and no product reads it.
 
+use pulp::{Simd, WithSimd};
+
 use crate::exp::exp;
-use crate::simd::{LANES, vectorized};
+use crate::simd::{LANES, dispatch, vectorized};
 
 /// Elements from one row of scores to the next.
 pub fn stride(keys: usize) -> usize {
@@ -18,17 +20,30 @@ pub fn exponentials<'a>(
     logsumexp: impl Iterator<Item = &'a mut f32>,
     keys: usize,
 ) {
-    vectorized(
-        #[inline(always)]
-        || {
-            for ((row, total), logsumexp) in scores.chunks_mut(stride(keys)).zip(sums).zip(logsumexp) {
-                row[keys..].fill(f32::NEG_INFINITY);
-                let max = maximum(row);
-                *total = shifted_exponentials(row, max);
-                *logsumexp = max + total.ln();
-            }
-        },
-    );
+    dispatch(Exponentials { scores, sums, logsumexp, keys });
+}
+
+// A struct rather than a closure: maxima are asked of a level's own vectors, since the compiler leaves them in memory.
+struct Exponentials<'a, L> {
+    scores: &'a mut [f32],
+    sums: &'a mut [f32],
+    logsumexp: L,
+    keys: usize,
+}
+
+impl<'a, L: Iterator<Item = &'a mut f32>> WithSimd for Exponentials<'_, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Exponentials { scores, sums, logsumexp, keys } = self;
+        for ((row, total), logsumexp) in scores.chunks_mut(stride(keys)).zip(sums).zip(logsumexp) {
+            row[keys..].fill(f32::NEG_INFINITY);
+            let max = maximum(simd, row);
+            *total = shifted_exponentials(row, max);
+            *logsumexp = max + total.ln();
+        }
+    }
 }
 
 /// scores = e^(score - logsumexp).
@@ -96,29 +111,19 @@ fn shifted_exponentials(row: &mut [f32], shift: f32) -> f32 {
     sums.iter().sum()
 }
 
-/// Of whole vectors, four of which are compared at once: one would wait for the last comparison.
+/// Of whole vectors, four of which are compared at once: one would wait for the last comparison. NaN is passed over.
 #[inline(always)]
-fn maximum(row: &[f32]) -> f32 {
-    const AT_ONCE: usize = 4 * LANES;
-    let mut max = [f32::NEG_INFINITY; AT_ONCE];
-    let (chunks, rest) = row.as_chunks::<AT_ONCE>();
-    for chunk in chunks {
-        raise(&mut max, chunk);
+fn maximum<S: Simd>(simd: S, row: &[f32]) -> f32 {
+    let mut max = [simd.splat_f32s(f32::NEG_INFINITY); 4];
+    let (fours, rest) = S::as_simd_f32s(row).0.as_chunks::<4>();
+    for four in fours {
+        for i in 0..max.len() {
+            max[i] = simd.max_f32s(four[i], max[i]);
+        }
     }
-    for chunk in rest.as_chunks::<LANES>().0 {
-        raise(&mut max, chunk);
+    for &vector in rest {
+        max[0] = simd.max_f32s(vector, max[0]);
     }
-    let (lanes, others) = max.split_at_mut(LANES);
-    for other in others.as_chunks::<LANES>().0 {
-        raise(lanes, other);
-    }
-    lanes.iter().copied().fold(f32::NEG_INFINITY, f32::max)
-}
-
-/// max = the larger of max and x, which may be shorter.
-#[inline(always)]
-fn raise(max: &mut [f32], x: &[f32]) {
-    for (m, &x) in max.iter_mut().zip(x) {
-        *m = if x > *m { x } else { *m };
-    }
+    let pairs = [simd.max_f32s(max[0], max[1]), simd.max_f32s(max[2], max[3])];
+    simd.reduce_max_f32s(simd.max_f32s(pairs[0], pairs[1]))
 }
