@@ -1,26 +1,20 @@
-//! The product of windows, or of a matrix's rows, with panels: a register tile of 6 rows by up to 64 outputs at a time,
-//! rows read where they lie, the epilogue on the tile's registers.
+//! The product of windows, or of a matrix's rows, with panels: a register tile at a time, the epilogue on its registers.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::Tensor;
-use crate::panels::{GROUP, PANEL, task_rows};
-use crate::simd::{dispatch, prefetch};
+use crate::panels::{Factor, GROUP, PANEL};
+use crate::register_tile::{Factors, Fetch, Tile, add, load, rectify, store, vectors, vectors_of_a_tile};
+use crate::simd::dispatch;
+use crate::strassen;
 
 /// Depth of a product that is summed at once, but for whole taps: the part of a panel that it reads stays in the
 /// second-level cache.
 const DEPTH: usize = 2048;
 /// Elements of panels that stay in it.
 const CACHED_ELEMENTS: usize = 96 * 1024;
-/// Steps before a product's end from which on its epilogue's lines are fetched, one a step: as many as 6 x 4 vectors of y and
-/// of the residual take, and some more.
-const AHEAD: usize = 56;
-/// Elements of a cache line.
-const LINE: usize = 16;
-
 /// What sums start from.
 #[derive(Clone, Copy)]
 pub enum Start<'a> {
@@ -39,24 +33,24 @@ pub struct Epilogue<'a, T = f32> {
     pub relu: bool,
 }
 
-/// y (n, outputs) = start + x times panels, from x (n, depth), over threads; `then` gets rows of y while they are in cache.
+/// y (n, outputs) = start + x times w, from x (n, depth), over threads; `then` gets rows of y while they are in cache.
 /// The split depends on sizes only.
-pub fn matrix_times_panels(
+pub fn matrix_times_factor(
     y: &mut [f32],
     outputs: usize,
     x: &[f32],
-    panels: &Tensor,
+    w: &Factor,
     start: Start,
     then: impl Fn(&mut [f32]) + Sync,
 ) {
-    let depth = panels.shape()[1];
-    let panels: &[f32] = panels.as_slice();
-    let rows = task_rows(y.len() / outputs, depth * size_of::<f32>());
+    let depth = w.depth();
+    let rows = w.task_rows(y.len() / outputs, depth * size_of::<f32>());
+    let (panels, sums) = w.slices();
     y.par_chunks_mut(rows * outputs).with_max_len(1).enumerate().for_each(|(task, y)| {
         let x = &x[task * rows * depth..];
         let places: Vec<(usize, usize)> = (0..y.len() / outputs).map(|row| (row * depth, row * outputs)).collect();
         let epilogue = Epilogue { start, residual: None, relu: false };
-        dispatch(Product { y, outputs, x, panels, places: &places, taps: &[0], run: depth, epilogue });
+        dispatch(Product { y, outputs, x, panels, sums, places: &places, taps: &[0], run: depth, epilogue });
         then(y);
     });
 }
@@ -74,6 +68,8 @@ pub struct Product<'a> {
     pub outputs: usize,
     pub x: &'a [f32],
     pub panels: &'a [f32],
+    /// [`strassen::panel_sums`], for one tap only: rows go by Strassen's algorithm.
+    pub sums: Option<&'a [f32]>,
     /// (corner in x, first element in y) of each row.
     pub places: &'a [(usize, usize)],
     pub taps: &'a [usize],
@@ -87,8 +83,15 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        // 16 registers hold 6 x 2 vectors, 32 hold 6 x 4.
-        let most = if S::F32_LANES == 8 { 2 } else { 4 };
+        let most = vectors_of_a_tile::<S>();
+        if let Some(sums) = self.sums {
+            let (places, rest) = self.places.split_at(strassen::rows(self.places.len()));
+            match most {
+                2 => self.by_halves::<S, 2>(simd, places, sums),
+                _ => self.by_halves::<S, 4>(simd, places, sums),
+            }
+            self.places = rest;
+        }
         // If all panels stay in cache, rows go by in memory's order; else each panel is used for all of them.
         let stay = self.panels.len() <= CACHED_ELEMENTS;
         let at_once = if stay { GROUP } else { self.places.len().max(1) };
@@ -151,140 +154,101 @@ impl Product<'_> {
                 match places.first_chunk() {
                     Some(places) if width == V * S::F32_LANES => {
                         let next = behind.first_chunk().filter(|_| fetch_next);
-                        factors.tile::<S, V>(simd, self.y, places, next, first, epilogue);
+                        tile::<S, V>(simd, &factors, self.y, places, next, first, epilogue);
                     }
-                    _ => factors.ragged_tile::<S, V>(simd, self.y, places, first, width, epilogue),
+                    _ => ragged_tile::<S, V>(simd, &factors, self.y, places, first, width, epilogue),
                 }
             }
         }
     }
 }
 
-/// What tiles are products of: windows of x, and some vectors of a panel from the `lane`th on.
-struct Factors<'a, F> {
-    x: &'a [f32],
-    taps: &'a [usize],
-    run: usize,
-    panel: &'a [F],
-    lane: usize,
+/// V vectors of 6 rows, from the `first` element of a row of y on. A bias begins there. The windows at `next` are fetched
+/// meanwhile.
+#[inline(always)]
+fn tile<S: Simd, const V: usize>(
+    simd: S,
+    factors: &Factors<S::f32s>,
+    y: &mut [f32],
+    places: &[(usize, usize); GROUP],
+    next: Option<&[(usize, usize); GROUP]>,
+    first: usize,
+    epilogue: Epilogue,
+) {
+    let next = next.map(corners);
+    let at = rows_of(places, first);
+    let sums = match epilogue.start {
+        Start::Zero => [[simd.splat_f32s(0.0); V]; GROUP],
+        Start::Bias(bias) => [*vectors::<S, V>(bias); GROUP],
+        Start::Accumulate => load::<S, V>(simd, y, &at),
+    };
+    let fetch = Fetch { y, residual: epilogue.residual, at: &at, next: next.as_ref() };
+    let sums = factors.add_products::<S, V>(simd, sums, &corners(places), fetch);
+    epilogue.finish::<S, V>(simd, y, &at, sums);
 }
 
-impl<F: Copy> Factors<'_, F> {
-    /// V vectors of 6 rows, from the `first` element of a row of y on. A bias begins there. The windows at `next` are fetched
-    /// meanwhile.
+/// [`tile`] of fewer rows, or of vectors of which rows of y have `width` elements only.
+#[inline(always)]
+fn ragged_tile<S: Simd, const V: usize>(
+    simd: S,
+    factors: &Factors<S::f32s>,
+    y: &mut [f32],
+    places: &[(usize, usize)],
+    first: usize,
+    width: usize,
+    epilogue: Epilogue,
+) {
+    let (mut scratch, mut addends) = ([[0.0; PANEL]; GROUP], [[0.0; PANEL]; GROUP]);
+    for (p, (_, at)) in places.iter().enumerate() {
+        scratch[p][..width].copy_from_slice(&y[at + first..][..width]);
+        if let Some(residual) = epilogue.residual {
+            addends[p][..width].copy_from_slice(&residual[at + first..][..width]);
+        }
+    }
+    let whole = std::array::from_fn(|p| (places[p.min(places.len() - 1)].0, p * PANEL));
+    let residual = epilogue.residual.map(|_| addends.as_flattened());
+    tile::<S, V>(simd, factors, scratch.as_flattened_mut(), &whole, None, 0, Epilogue { residual, ..epilogue });
+    for (row, (_, at)) in scratch.iter().zip(places) {
+        y[at + first..][..width].copy_from_slice(&row[..width]);
+    }
+}
+
+impl Epilogue<'_> {
+    /// Writes sums to rows of y that begin at `at`.
     #[inline(always)]
-    fn tile<S: Simd<f32s = F>, const V: usize>(
+    pub fn finish<S: Simd, const V: usize>(
         &self,
         simd: S,
         y: &mut [f32],
-        places: &[(usize, usize); GROUP],
-        next: Option<&[(usize, usize); GROUP]>,
-        first: usize,
-        epilogue: Epilogue,
+        at: &[usize; GROUP],
+        mut sums: Tile<S::f32s, V>,
     ) {
-        // Loops, since closures of `array::from_fn` need not be inlined, and then the sums go through memory.
-        let mut at = [0; GROUP];
-        for p in 0..GROUP {
-            at[p] = places[p].1 + first;
+        if let Some(residual) = self.residual {
+            sums = add::<S, V>(simd, sums, residual, at);
         }
-        let mut sums = [[simd.splat_f32s(0.0); V]; GROUP];
-        match epilogue.start {
-            Start::Zero => {}
-            Start::Bias(bias) => sums = [*vectors::<S, V>(bias); GROUP],
-            Start::Accumulate => {
-                for p in 0..GROUP {
-                    sums[p] = *vectors::<S, V>(&y[at[p]..]);
-                }
-            }
+        if self.relu {
+            sums = rectify::<S, V>(simd, sums);
         }
-        let steps = self.taps.len() * self.run;
-        let mut ahead = steps.saturating_sub(AHEAD).wrapping_neg();
-        let mut panel = self.panel;
-        for &tap in self.taps {
-            let mut windows: [&[f32]; GROUP] = [&[]; GROUP];
-            for p in 0..GROUP {
-                windows[p] = &self.x[places[p].0 + tap..][..self.run];
-            }
-            let (filters, rest) = panel.split_at(self.run * (PANEL / S::F32_LANES));
-            panel = rest;
-            for (k, filters) in (0..self.run).zip(filters.chunks_exact(PANEL / S::F32_LANES)) {
-                // What the epilogue reads and writes is fetched meanwhile, a line a step: all at once would keep the
-                // panel's lines waiting.
-                if ahead < GROUP * V {
-                    prefetch(y, at[ahead / V] + ahead % V * S::F32_LANES);
-                } else if let Some(residual) = epilogue.residual
-                    && ahead < 2 * GROUP * V
-                {
-                    prefetch(residual, at[ahead / V - GROUP] + ahead % V * S::F32_LANES);
-                }
-                ahead = ahead.wrapping_add(1);
-                if let Some(next) = next
-                    && k < self.run * GROUP / LINE
-                {
-                    prefetch(self.x, next[k % GROUP].0 + tap + k / GROUP * LINE);
-                }
-                let filters = &filters[self.lane..][..V];
-                for p in 0..GROUP {
-                    let value = simd.splat_f32s(windows[p][k]);
-                    for v in 0..V {
-                        sums[p][v] = simd.mul_add_e_f32s(value, filters[v], sums[p][v]);
-                    }
-                }
-            }
-        }
-        for p in 0..GROUP {
-            if let Some(residual) = epilogue.residual {
-                let residual = vectors::<S, V>(&residual[at[p]..]);
-                for v in 0..V {
-                    sums[p][v] = simd.add_f32s(sums[p][v], residual[v]);
-                }
-            }
-            if epilogue.relu {
-                for sum in &mut sums[p] {
-                    *sum = relu(simd, *sum);
-                }
-            }
-            let (row, _) = S::as_mut_simd_f32s(&mut y[at[p]..][..V * S::F32_LANES]);
-            row.copy_from_slice(&sums[p]);
-        }
-    }
-
-    /// [`Self::tile`] of fewer rows, or of vectors of which rows of y have `width` elements only.
-    #[inline(always)]
-    fn ragged_tile<S: Simd<f32s = F>, const V: usize>(
-        &self,
-        simd: S,
-        y: &mut [f32],
-        places: &[(usize, usize)],
-        first: usize,
-        width: usize,
-        epilogue: Epilogue,
-    ) {
-        let (mut tile, mut addends) = ([[0.0; PANEL]; GROUP], [[0.0; PANEL]; GROUP]);
-        for (p, (_, at)) in places.iter().enumerate() {
-            tile[p][..width].copy_from_slice(&y[at + first..][..width]);
-            if let Some(residual) = epilogue.residual {
-                addends[p][..width].copy_from_slice(&residual[at + first..][..width]);
-            }
-        }
-        let whole = std::array::from_fn(|p| (places[p.min(places.len() - 1)].0, p * PANEL));
-        let residual = epilogue.residual.map(|_| addends.as_flattened());
-        self.tile::<S, V>(simd, tile.as_flattened_mut(), &whole, None, 0, Epilogue { residual, ..epilogue });
-        for (row, (_, at)) in tile.iter().zip(places) {
-            y[at + first..][..width].copy_from_slice(&row[..width]);
-        }
+        store::<S, V>(y, at, &sums);
     }
 }
 
-/// The first V vectors of a row.
+/// The windows of some places.
 #[inline(always)]
-fn vectors<S: Simd, const V: usize>(row: &[f32]) -> &[S::f32s; V] {
-    S::as_simd_f32s(&row[..V * S::F32_LANES]).0.first_chunk().expect("V vectors")
+pub fn corners(places: &[(usize, usize); GROUP]) -> [usize; GROUP] {
+    let mut corners = [0; GROUP];
+    for p in 0..GROUP {
+        corners[p] = places[p].0;
+    }
+    corners
 }
 
-/// max(x, 0), NaN where x is.
+/// Where the rows of some places lie in y, from the `first` element on.
 #[inline(always)]
-pub fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let zero = simd.splat_f32s(0.0);
-    simd.select_f32s(simd.less_than_f32s(x, zero), zero, x)
+pub fn rows_of(places: &[(usize, usize); GROUP], first: usize) -> [usize; GROUP] {
+    let mut at = [0; GROUP];
+    for p in 0..GROUP {
+        at[p] = places[p].1 + first;
+    }
+    at
 }

@@ -42,8 +42,10 @@ mod gemm_packed;
 mod masked;
 mod outer_products;
 mod panels;
+mod register_tile;
 mod row_norm;
 mod staging;
+mod strassen;
 
 pub mod add;
 pub mod assignment;

@@ -4,7 +4,7 @@
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::{DType, Device, Tensor};
+use crate::{DType, Device, Tensor, strassen};
 
 /// Outputs a panel holds.
 pub const PANEL: usize = 64;
@@ -20,6 +20,44 @@ const TASK_ROWS: usize = 48;
 pub fn task_rows(rows: usize, bytes: usize) -> usize {
     let most = (TASK_BYTES / bytes.max(1)).max(TASK_ROWS);
     (rows / 64).clamp(TASK_ROWS, most).next_multiple_of(GROUP)
+}
+
+/// The right factor of products, (depth, outputs).
+#[derive(Clone)]
+pub struct Factor {
+    panels: Tensor,
+    /// [`strassen::panel_sums`]
+    sums: Option<Tensor>,
+}
+
+impl Factor {
+    /// One that gradients go through, or that is soon written: products are summed as they are defined.
+    pub fn passing(panels: Tensor) -> Self {
+        Factor { panels, sums: None }
+    }
+
+    /// One that stays as it is and is used often: products of many rows go by Strassen's algorithm if that pays.
+    pub fn lasting(panels: Tensor, outputs: usize) -> Self {
+        let sums = strassen::pays(panels.shape()[1], outputs).then(|| strassen::panel_sums(&panels));
+        Factor { panels, sums }
+    }
+
+    pub fn depth(&self) -> usize {
+        self.panels.shape()[1]
+    }
+
+    /// The panels, and their sums.
+    pub fn slices(&self) -> (&[f32], Option<&[f32]>) {
+        (self.panels.as_slice(), self.sums.as_ref().map(|sums| sums.as_slice()))
+    }
+
+    /// [`task_rows`], or more.
+    pub fn task_rows(&self, rows: usize, bytes: usize) -> usize {
+        match self.sums {
+            Some(_) => strassen::task_rows(rows, bytes),
+            None => task_rows(rows, bytes),
+        }
+    }
 }
 
 /// Panels that `fill` writes: it gets the first output of a panel, how many it holds, and its elements (depth, 64).

@@ -97,6 +97,8 @@ pub fn cases() -> Vec<Case> {
         folded("more depth than a chunk", shape([1, 4, 9, 400], 24, 3, 1)),
         closing("more pixels than a task", shape([2, 25, 34, 16], 48, 3, 1)),
         closing("pointwise", shape([2, 25, 34, 64], 48, 1, 1)),
+        closing("pointwise, sums of halves, stride 2", shape([2, 14, 16, 256], 256, 1, 2)),
+        plain("pointwise, sums of more halves than a panel", shape([1, 7, 10, 320], 384, 1, 1)),
         closing("winograd, ragged tiles", shape([2, 19, 22, 32], 48, 3, 1)),
         folded("winograd, no padding", Shape { geometry: padded(0), ..shape([1, 31, 27, 64], 80, 3, 1) }),
         folded("winograd, more tiles than a block", shape([2, 33, 30, 32], 32, 3, 1)),

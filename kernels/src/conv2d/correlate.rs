@@ -4,17 +4,16 @@
 use rayon::prelude::*;
 
 use super::window::{Image, Reach, Windows};
-use crate::Tensor;
 use crate::gemm_packed::{Epilogue, Product};
-use crate::panels::task_rows;
+use crate::panels::Factor;
 use crate::simd::dispatch;
 
 /// Output pixels whose coordinates leave the same remainders by the output step: they see the same taps.
 pub struct Phase {
     /// Where taps lie from the window's own pixel, (row, column).
     pub taps: Vec<(isize, isize)>,
-    /// The filters (panels, taps * run, 64).
-    pub panels: Tensor,
+    /// The filters (taps * run, outputs).
+    pub filters: Factor,
 }
 
 /// y[t a + u, t b + v, :] = sum over taps of phase (u, v) of x[s a + row, s b + column, ...run] times the tap's filter.
@@ -50,7 +49,7 @@ impl Correlation {
             return;
         }
         let images = y.len() / out.image();
-        let pixels = task_rows(images * out.h * out.w, input.c * size_of::<f32>());
+        let pixels = self.phases[0].filters.task_rows(images * out.h * out.w, input.c * size_of::<f32>());
         let tasks: Vec<Task> = y
             .chunks_mut(out.image())
             .enumerate()
@@ -84,9 +83,9 @@ impl Correlation {
         let epilogue = Epilogue { residual: epilogue.residual.map(|r| &r[offset..][..task.y.len()]), ..epilogue };
         for (phase, places) in self.phases.iter().zip(places) {
             let taps: Vec<usize> = phase.taps.iter().map(|&t| layout.tap(t)).collect();
-            let panels: &[f32] = phase.panels.as_slice();
+            let (panels, sums) = phase.filters.slices();
             let (y, outputs, run) = (&mut *task.y, out.c, self.span * input.c);
-            dispatch(Product { y, outputs, x: memory, panels, places: &places, taps: &taps, run, epilogue });
+            dispatch(Product { y, outputs, x: memory, panels, sums, places: &places, taps: &taps, run, epilogue });
         }
     }
 }

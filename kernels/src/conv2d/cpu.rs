@@ -13,6 +13,7 @@ use super::{weight_gradient, winograd, winograd_gradient};
 use crate::activation::Activation;
 use crate::gemm_packed::{Epilogue, Start, padded_bias};
 use crate::op::GradSlot;
+use crate::panels::Factor;
 use crate::reduce::column_sums;
 use crate::simd::{BLOCK, vectorized};
 use crate::{DType, Device, Tensor};
@@ -40,9 +41,14 @@ pub struct Filters<'a> {
 /// Filters in the order in which products read them.
 struct Packed {
     scale: Option<Vec<f32>>,
-    by_winograd: bool,
-    /// As [`forward_panels`], or [`winograd::transformed`].
-    filters: Tensor,
+    filters: Order,
+}
+
+enum Order {
+    /// As [`winograd::transformed`].
+    Winograd(Tensor),
+    /// Of [`forward_panels`].
+    Taps(Factor),
 }
 
 impl Filters<'_> {
@@ -50,12 +56,19 @@ impl Filters<'_> {
         let scale: Option<&[f32]> = self.scale.map(|scale| scale.as_slice());
         let make = || {
             let panels = forward_panels(self.w.as_slice(), scale, s);
-            let filters = if by_winograd { winograd::transformed(&panels) } else { panels };
-            Packed { scale: scale.map(Vec::from), by_winograd, filters }
+            let filters = match (by_winograd, s.kh * s.kw) {
+                (true, _) => Order::Winograd(winograd::transformed(&panels)),
+                (false, 1) if self.stay => Order::Taps(Factor::lasting(panels, s.o)),
+                (false, _) => Order::Taps(Factor::passing(panels)),
+            };
+            Packed { scale: scale.map(Vec::from), filters }
+        };
+        let fits = |known: &Packed| {
+            matches!(known.filters, Order::Winograd(_)) == by_winograd && known.scale.as_deref() == scale
         };
         match self.stay {
             false => Arc::new(make()),
-            true => self.w.derived(|p: &Packed| p.by_winograd == by_winograd && p.scale.as_deref() == scale, make),
+            true => self.w.derived(fits, make),
         }
     }
 }
@@ -71,8 +84,7 @@ pub fn forward(
     sizes: &Sizes,
 ) {
     let s = sizes.flattened();
-    let by_winograd = winograd::pays(&s);
-    let packed = filters.packed(by_winograd, &s);
+    let packed = filters.packed(winograd::pays(&s), &s);
     let bias = bias.map(padded_bias);
     let epilogue = Epilogue {
         start: bias.as_deref().map_or(Start::Zero, Start::Bias),
@@ -80,17 +92,14 @@ pub fn forward(
         relu: activation == Activation::Relu,
     };
     let (out, input) = (Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i });
-    if by_winograd {
-        return winograd::correlate(y, x, out, input, s.padding as isize, &packed.filters, epilogue);
+    match &packed.filters {
+        Order::Winograd(filters) => winograd::correlate(y, x, out, input, s.padding as isize, filters, epilogue),
+        Order::Taps(filters) => {
+            let (taps, span) = taps(&s);
+            let phases = vec![Phase { taps, filters: filters.clone() }];
+            Correlation { phases, in_step: s.stride, out_step: 1, span }.run(y, x, out, input, epilogue);
+        }
     }
-    let (taps, span) = taps(&s);
-    let correlation = Correlation {
-        phases: vec![Phase { taps, panels: packed.filters.clone() }],
-        in_step: s.stride,
-        out_step: 1,
-        span,
-    };
-    correlation.run(y, x, out, input, epilogue);
 }
 
 /// dx, dw, dbias and the residual's gradient from dy; `y` is there behind a ReLU.
@@ -186,7 +195,7 @@ fn data_gradient(dx: &mut [f32], accumulate: bool, g: &[f32], w: &[f32], scale: 
         let pairs = || rows.iter().flat_map(|&r| columns.iter().map(move |&c| (r, c)));
         let filter: Vec<(usize, usize)> = pairs().map(|((kh, _), (kw, _))| (kh, kw)).collect();
         let taps = pairs().map(|((_, row), (_, column))| (row, column)).collect();
-        Phase { taps, panels: transposed_panels(w, scale, &filter, s) }
+        Phase { taps, filters: Factor::passing(transposed_panels(w, scale, &filter, s)) }
     };
     let phases = (0..s.stride).flat_map(|u| (0..s.stride).map(move |v| (u, v))).map(|(u, v)| phase(u, v)).collect();
     let correlation = Correlation { phases, in_step: 1, out_step: s.stride, span: 1 };

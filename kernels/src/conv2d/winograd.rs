@@ -139,6 +139,7 @@ fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
             outputs: width,
             x: v,
             panels,
+            sums: None,
             places: &places,
             taps: &[0],
             run: c,

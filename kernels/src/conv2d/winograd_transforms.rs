@@ -12,8 +12,9 @@ use pulp::{Simd, WithSimd};
 use super::correlate::Extent;
 use super::winograd::{Pixels, SIDE, Tiling, point_stride};
 use crate::dtype::Storage;
-use crate::gemm_packed::{Epilogue, Start, relu};
+use crate::gemm_packed::{Epilogue, Start};
 use crate::panels::load;
+use crate::register_tile::relu;
 use crate::simd::prefetch;
 
 /// Products a tile takes: one for each of 6 x 6 pixels.

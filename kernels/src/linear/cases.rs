@@ -34,6 +34,7 @@ pub fn cases() -> Vec<Case> {
         case("no outputs", 3, 8, 0, Activation::Relu),
         case("rows in two panels", 128, 36, 80, Activation::None),
         case("longer sums than a chunk", 130, 2100, 3, Activation::None),
+        case("sums of halves, and rows left over", 1790, 256, 256, Activation::Gelu),
         case("more sums than a block", 220, 100, 70, Activation::Sigmoid),
         case("RoBERTa", 128, 768, 3072, Activation::Gelu),
         case("boxes", 24, 64, 4, Activation::Sigmoid),

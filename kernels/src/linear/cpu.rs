@@ -5,19 +5,18 @@ use std::sync::Arc;
 
 use crate::activation::Activation;
 use crate::gemm::transpose;
-use crate::gemm_packed::{Start, matrix_times_panels, padded_bias};
+use crate::gemm_packed::{Start, matrix_times_factor, padded_bias};
 use crate::op::{Cx, GradSlot};
 use crate::outer_products::transposed_times_panels;
-use crate::panels;
+use crate::panels::{self, Factor};
 use crate::reduce::column_sums;
 use crate::simd::LANES;
 use crate::{DType, Device, Tensor};
 
-/// Rows of x that are few.
+/// Rows of x that are few where w would be packed for them alone.
 const FEW: usize = 128;
-
-/// w in panels over its outputs.
-struct Panels(Tensor);
+/// Rows of x that are few where w is packed already.
+const FEW_FOR_KEPT: usize = 48;
 
 /// y (..., O) = act(x w^T + b) from x (..., I); z, of y's shape, gets the activation's argument.
 pub fn forward(
@@ -45,11 +44,11 @@ fn affine(cx: &Cx, out: &mut [f32], x: &[f32], w: &Tensor, b: &[f32], then: impl
         return;
     }
     let rows = out.len() / o;
-    if rows <= FEW {
+    if rows <= (if cx.saving { FEW } else { FEW_FOR_KEPT }) {
         let width = rows.next_multiple_of(LANES); // whole vectors
         let mut transposed = Tensor::empty(&[o, width], DType::F32, Device::Cpu);
-        let panels = panels::from_rows(x, rows, inner, |_| 1.0);
-        matrix_times_panels(transposed.as_mut_slice(), width, w.as_slice(), &panels, Start::Zero, |_| {});
+        let x = Factor::passing(panels::from_rows(x, rows, inner, |_| 1.0));
+        matrix_times_factor(transposed.as_mut_slice(), width, w.as_slice(), &x, Start::Zero, |_| {});
         return transpose(out, transposed.as_slice(), width, |out| {
             for row in out.chunks_mut(o) {
                 row.iter_mut().zip(b).for_each(|(v, b)| *v += b);
@@ -57,10 +56,13 @@ fn affine(cx: &Cx, out: &mut [f32], x: &[f32], w: &Tensor, b: &[f32], then: impl
             then(out);
         });
     }
-    let make = || Panels(panels::from_rows(w.as_slice(), o, inner, |_| 1.0));
+    let panels = || panels::from_rows(w.as_slice(), o, inner, |_| 1.0);
     // Kept with w where nobody trains it.
-    let panels = if cx.saving { Arc::new(make()) } else { w.derived(|_| true, make) };
-    matrix_times_panels(out, o, x, &panels.0, Start::Bias(&padded_bias(b)), then);
+    let factor = match cx.saving {
+        true => Arc::new(Factor::passing(panels())),
+        false => w.derived(|_| true, || Factor::lasting(panels(), o)),
+    };
+    matrix_times_factor(out, o, x, &factor, Start::Bias(&padded_bias(b)), then);
 }
 
 pub fn backward(
@@ -93,9 +95,9 @@ pub fn backward(
 fn data_gradient(dx: &mut [f32], accumulate: bool, dz: &[f32], w: &[f32], inner: usize) {
     let (o, rows) = (w.len() / inner, dx.len() / inner);
     if rows > FEW || rows == 0 {
-        let panels = panels::from_columns(inner, o, |row| (&w[row * inner..][..inner], 1.0));
+        let w = Factor::passing(panels::from_columns(inner, o, |row| (&w[row * inner..][..inner], 1.0)));
         let start = if accumulate { Start::Accumulate } else { Start::Zero };
-        return matrix_times_panels(dx, inner, dz, &panels, start, |_| {});
+        return matrix_times_factor(dx, inner, dz, &w, start, |_| {});
     }
     let panels = panels::from_rows(dz, rows, o, |_| 1.0);
     let width = rows.next_multiple_of(LANES);
