@@ -84,8 +84,9 @@ impl WithSimd for Product<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let most = vectors_of_a_tile::<S>();
-        if let Some(sums) = self.sums {
-            let (places, rest) = self.places.split_at(strassen::rows(self.places.len()));
+        let by_halves = strassen::rows(self.places.len());
+        if let Some(sums) = self.sums.filter(|_| by_halves > 0) {
+            let (places, rest) = self.places.split_at(by_halves);
             match most {
                 2 => self.by_halves::<S, 2>(simd, places, sums),
                 _ => self.by_halves::<S, 4>(simd, places, sums),

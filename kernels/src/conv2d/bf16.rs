@@ -7,12 +7,13 @@ use std::sync::Arc;
 use half::bf16;
 use rayon::prelude::*;
 
+use super::Inputs;
 use super::correlate::Extent;
 use super::cpu::taps;
 use super::pack::forward_panels;
 use super::sizes::Sizes;
 use super::window::{Image, Reach, Windows};
-use super::{Inputs, winograd};
+use super::winograd::{self, Tiling};
 use crate::activation::Activation;
 use crate::dtype::Storage;
 use crate::gemm_bf16::{Epilogue, Panels, Rows, product};
@@ -47,7 +48,8 @@ pub fn forward(cx: &Cx, inputs: &Inputs, activation: Activation, sizes: &Sizes) 
             let start = bias.as_deref().map_or(Start::Zero, Start::Bias);
             let epilogue = gemm_packed::Epilogue { start, residual, relu: activation == Activation::Relu };
             let x = inputs.x.as_slice::<bf16>();
-            winograd::correlate(y.as_mut_slice(), x, out, input, s.padding as isize, filters, epilogue);
+            let tiling = Tiling::new(out, 1, s.padding as isize);
+            winograd::correlate(y.as_mut_slice(), x, out, input, tiling, filters, epilogue);
         }
         Packed::Panels(panels) => {
             let epilogue = Epilogue { bias, residual, activation };
@@ -82,7 +84,7 @@ fn packed(w: &[f32], scale: Option<&[f32]>, by_winograd: bool, s: &Sizes) -> Pac
             let filter = folded.iter_mut().zip(&w[o * depth..]);
             filter.for_each(|(folded, w)| *folded = bf16::narrow(factor(o) * w).widen());
         });
-        return Packed::Winograd(winograd::transformed(&forward_panels(folded.as_slice(), None, s)));
+        return Packed::Winograd(winograd::transformed(&forward_panels(folded.as_slice(), None, s), 1));
     }
     let (taps, channels) = (s.kh * s.kw, s.i.next_multiple_of(2));
     let panels = Panels::new(s.o, taps * channels, |o, filter| {

@@ -104,6 +104,8 @@ pub fn cases() -> Vec<Case> {
         folded("winograd, more tiles than a block", shape([2, 33, 30, 32], 32, 3, 1)),
         biased("winograd, wide padding", Shape { geometry: padded(3), ..shape([3, 12, 13, 48], 32, 3, 1) }),
         folded("winograd, points apart in cache", shape([1, 22, 24, 128], 32, 3, 1)),
+        closing("winograd, stride 2, ragged tiles", shape([2, 45, 38, 32], 48, 3, 2)),
+        folded("winograd, stride 2, more tiles than a block", shape([1, 64, 66, 128], 80, 3, 2)),
         closing("more pixels and filters than a tile", shape([1, 12, 11, 8], 72, 3, 1)),
         folded("more channels than a tile, stride 2", shape([2, 6, 5, 72], 16, 3, 2)),
         biased("filters in vectors, channels not", shape([1, 4, 4, 3], 136, 3, 1)),

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use super::correlate::{Correlation, Extent, Phase};
 use super::pack::{forward_panels, transposed_panels};
 use super::sizes::Sizes;
-use super::{weight_gradient, winograd, winograd_gradient};
+use super::winograd::{self, Tiling};
+use super::{weight_gradient, winograd_gradient};
 use crate::activation::Activation;
 use crate::gemm_packed::{Epilogue, Start, padded_bias};
 use crate::op::GradSlot;
@@ -41,6 +42,7 @@ pub struct Filters<'a> {
 /// Filters in the order in which products read them.
 struct Packed {
     scale: Option<Vec<f32>>,
+    stride: usize,
     filters: Order,
 }
 
@@ -57,14 +59,15 @@ impl Filters<'_> {
         let make = || {
             let panels = forward_panels(self.w.as_slice(), scale, s);
             let filters = match (by_winograd, s.kh * s.kw) {
-                (true, _) => Order::Winograd(winograd::transformed(&panels)),
+                (true, _) => Order::Winograd(winograd::transformed(&panels, s.stride)),
                 (false, 1) if self.stay => Order::Taps(Factor::lasting(panels, s.o)),
                 (false, _) => Order::Taps(Factor::passing(panels)),
             };
-            Packed { scale: scale.map(Vec::from), filters }
+            Packed { scale: scale.map(Vec::from), stride: s.stride, filters }
         };
         let fits = |known: &Packed| {
-            matches!(known.filters, Order::Winograd(_)) == by_winograd && known.scale.as_deref() == scale
+            let goes_so = matches!(known.filters, Order::Winograd(_)) == by_winograd && known.stride == s.stride;
+            goes_so && known.scale.as_deref() == scale
         };
         match self.stay {
             false => Arc::new(make()),
@@ -84,7 +87,8 @@ pub fn forward(
     sizes: &Sizes,
 ) {
     let s = sizes.flattened();
-    let packed = filters.packed(winograd::pays(&s), &s);
+    let by_winograd = winograd::pays(&s) || filters.stay && winograd::pays_strided(&s);
+    let packed = filters.packed(by_winograd, &s);
     let bias = bias.map(padded_bias);
     let epilogue = Epilogue {
         start: bias.as_deref().map_or(Start::Zero, Start::Bias),
@@ -93,7 +97,10 @@ pub fn forward(
     };
     let (out, input) = (Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i });
     match &packed.filters {
-        Order::Winograd(filters) => winograd::correlate(y, x, out, input, s.padding as isize, filters, epilogue),
+        Order::Winograd(filters) => {
+            let tiling = Tiling::new(out, s.stride, s.padding as isize);
+            winograd::correlate(y, x, out, input, tiling, filters, epilogue);
+        }
         Order::Taps(filters) => {
             let (taps, span) = taps(&s);
             let phases = vec![Phase { taps, filters: filters.clone() }];
@@ -181,8 +188,9 @@ fn data_gradient(dx: &mut [f32], accumulate: bool, g: &[f32], w: &[f32], scale: 
     if winograd::pays(s) {
         // The transposed convolution is one with the filter turned around.
         let turned: Vec<(usize, usize)> = (0..9).rev().map(|tap| (tap / 3, tap % 3)).collect();
-        let filters = winograd::transformed(&transposed_panels(w, scale, &turned, s));
-        return winograd::correlate(dx, g, out, input, 2 - s.padding as isize, &filters, epilogue);
+        let filters = winograd::transformed(&transposed_panels(w, scale, &turned, s), 1);
+        let tiling = Tiling::new(out, 1, 2 - s.padding as isize);
+        return winograd::correlate(dx, g, out, input, tiling, &filters, epilogue);
     }
     // Row t a + u of x lies under tap kh of output row a + (u + p - kh d) / t, where t divides that.
     let step = s.stride as isize;
@@ -209,11 +217,11 @@ mod tests {
     use crate::conv2d::{Conv2d, ConvGeometry};
     use crate::op::{Cx, Op};
 
-    /// Packed filters stay with the weight; another scale, or a size that goes another way, gets its own.
+    /// Packed filters stay with the weight; another scale or stride, or a size that goes another way, gets its own.
     #[test]
     fn packed_filters_are_those_of_scale_and_size() {
-        let op = Conv2d {
-            geometry: ConvGeometry { stride: 1, padding: 1, dilation: 1 },
+        let op = |stride: usize| Conv2d {
+            geometry: ConvGeometry { stride, padding: 1, dilation: 1 },
             scale: true,
             bias: false,
             residual: false,
@@ -223,14 +231,16 @@ mod tests {
             |stream: u64, shape: &[usize]| Input::new("", shape, Values::Normal(1.0)).tensor(DType::F32, stream);
         let w = normal(1, &[32, 3, 3, 32]);
         for dtype in [DType::F32, DType::BF16] {
-            for (factor, side) in [(1.0f32, 4), (2.0, 4), (2.0, 24), (3.0, 24), (3.0, 4)] {
+            for (factor, side, stride) in
+                [(1.0f32, 4, 1), (2.0, 4, 1), (2.0, 48, 1), (3.0, 48, 1), (3.0, 48, 2), (3.0, 48, 1), (3.0, 4, 1)]
+            {
                 let x = normal(2, &[1, side, side, 32]).to_dtype(dtype);
                 let scale = Tensor::from_slice(&[factor; 32], &[32], Device::Cpu);
-                let forward = |w: &Tensor, keeps: bool| {
-                    let cx = &mut Cx::new(Device::Cpu, false, !keeps, 0, 0);
-                    op.forward(cx, &[&x, w, &scale]).tensors[0].to_f64_vec()
+                let forward = |w: &Tensor| {
+                    let cx = &mut Cx::new(Device::Cpu, false, false, 0, 0);
+                    op(stride).forward(cx, &[&x, w, &scale]).tensors[0].to_f64_vec()
                 };
-                assert_eq!(forward(&w, true), forward(&w.copy(), false), "{dtype:?}, {factor}, {side} x {side}");
+                assert_eq!(forward(&w), forward(&w.copy()), "{dtype:?}, {factor}, {side} x {side} by {stride}");
             }
         }
     }

@@ -29,6 +29,7 @@ mod weight_gradient;
 mod window;
 mod winograd;
 mod winograd_gradient;
+mod winograd_schemes;
 mod winograd_transforms;
 
 pub use cuda::KERNELS;

@@ -1,11 +1,11 @@
 //! 3 x 3 filters by Winograd's minimal filtering F(4 x 4, 3 x 3) (Lavin & Gray, 2015, arXiv 1509.09308): 36 products
-//! make a tile of 16 pixels, where the sums over 9 taps take 144.
+//! make a tile of 16 pixels, where the sums over 9 taps take 144. At a stride of 2 it is 81.
 //!
 //! ```text
-//! y = A^T [sum over i of (G g G^T) * (B^T d B)] A    for tiles d of 6 x 6 pixels, 4 apart
+//! y = A^T [sum over i of (G g G^T) * (B^T d B)] A    for tiles d of 6 x 6 pixels, 4 apart (of 9 x 9, 8 apart)
 //! ```
 //!
-//! For each of the 36 points the sum over channels is a matrix product, tiles by channels. A value that is not finite
+//! For each transformed filter the sum over channels is a matrix product, tiles by channels. A value that is not finite
 //! reaches all pixels of its tile. Rounding errors are about twice those of the sums over taps.
 
 use std::marker::PhantomData;
@@ -15,18 +15,19 @@ use rayon::prelude::*;
 
 use super::correlate::Extent;
 use super::sizes::Sizes;
+use super::winograd_schemes::{Adjacent, Scheme, Strided};
 use super::winograd_transforms::{Filters, Input, Output, POINTS};
 use crate::dtype::Storage;
 use crate::gemm_packed::{Epilogue, Product, Start};
-use crate::panels::PANEL;
+use crate::panels::{GROUP, PANEL};
 use crate::simd::{LANES, dispatch};
 use crate::{DType, Device, Tensor};
 
 /// Rows and columns of y that a tile makes.
 pub const SIDE: usize = 4;
-/// Tiles whose products use a filter while it is in cache (24 to 96 take about the same time): a multiple of 6, the rows
-/// of a product's register tile, and all tiles of a ResNet's last stage.
-const BLOCK: usize = 72;
+/// Products of tiles that use a filter while it is in cache: with 36 a tile, all tiles of a ResNet's last stage (from a
+/// third of that to more take about the same time).
+const BLOCK: usize = 72 * 36;
 /// Tiles that one task transforms.
 const TRANSFORMED: usize = 8;
 
@@ -34,7 +35,16 @@ const TRANSFORMED: usize = 8;
 /// channels the tiles' transforms take what the products save; with fewer pixels the transformed filters do, four times
 /// as large as the filters (both ways are equal near 150 pixels); and of smaller images tiles would be mostly empty.
 pub fn pays(s: &Sizes) -> bool {
-    let filters = s.kh == 3 && s.kw == 3 && s.stride == 1 && s.dilation == 1;
+    s.stride == 1 && suits(s)
+}
+
+/// The same at a stride of 2, where three quarters of the time remain: for filters that stay, and are transformed once.
+pub fn pays_strided(s: &Sizes) -> bool {
+    s.stride == 2 && suits(s)
+}
+
+fn suits(s: &Sizes) -> bool {
+    let filters = s.kh == 3 && s.kw == 3 && s.dilation == 1;
     let channels = s.i.is_multiple_of(LANES) && s.o.is_multiple_of(LANES) && s.i.min(s.o) >= 32;
     filters && channels && s.output_pixels() >= 512 && s.oh.min(s.ow) >= 6
 }
@@ -46,14 +56,16 @@ pub struct Tiling {
     rows: usize,
     /// Tiles in such a row.
     columns: usize,
-    /// Rows and columns by which a tile of x begins before that of y.
+    /// Rows and columns of x from a pixel of y to the next, 1 or 2.
+    pub stride: usize,
+    /// Rows and columns by which a tile of x begins before the first pixel's own.
     pub padding: isize,
 }
 
 impl Tiling {
     /// Tiles that cover images of `out`.
-    pub fn new(out: Extent, padding: isize) -> Self {
-        Tiling { rows: out.h.div_ceil(SIDE), columns: out.w.div_ceil(SIDE), padding }
+    pub fn new(out: Extent, stride: usize, padding: isize) -> Self {
+        Tiling { rows: out.h.div_ceil(SIDE), columns: out.w.div_ceil(SIDE), stride, padding }
     }
 
     /// Tiles of an image.
@@ -68,8 +80,8 @@ impl Tiling {
     }
 }
 
-/// Filters (panels, 36, c, 64) from packed ones (panels, 3, 3, c, 64).
-pub fn transformed(panels: &Tensor) -> Tensor {
+/// Filters (panels, 36, c, 64) for a stride, from packed ones (panels, 3, 3, c, 64).
+pub fn transformed(panels: &Tensor, stride: usize) -> Tensor {
     let depth = panels.shape()[1] / 9;
     let mut filters = Tensor::empty(&[panels.shape()[0], POINTS, depth, PANEL], DType::F32, Device::Cpu);
     let panels: &[f32] = panels.as_slice();
@@ -77,35 +89,50 @@ pub fn transformed(panels: &Tensor) -> Tensor {
         .as_mut_slice()
         .par_chunks_mut(POINTS * depth * PANEL)
         .zip(panels.par_chunks(9 * depth * PANEL))
-        .for_each(|(u, panel)| dispatch(Filters { u, panel }));
+        .for_each(|(u, panel)| dispatch(Filters { u, panel, stride }));
     filters
 }
 
-/// y (batch of `out`) from x (batch of `input`) with `padding` rows and columns of zeros around it, and filters
-/// `transformed`; channels in multiples of 16.
+/// y (batch of `out`) from x (batch of `input`), with zeros around it, and filters [`transformed`] for that stride; channels
+/// in multiples of 16.
 pub fn correlate<T: Storage>(
     y: &mut [T],
     x: &[T],
     out: Extent,
     input: Extent,
-    padding: isize,
+    tiling: Tiling,
     filters: &Tensor,
     epilogue: Epilogue<T>,
 ) {
-    let tiling = Tiling::new(out, padding);
+    match tiling.stride {
+        1 => correlate_by::<T, Adjacent, 6>(y, x, out, input, tiling, filters, epilogue),
+        _ => correlate_by::<T, Strided, 9>(y, x, out, input, tiling, filters, epilogue),
+    }
+}
+
+fn correlate_by<T: Storage, K: Scheme<N>, const N: usize>(
+    y: &mut [T],
+    x: &[T],
+    out: Extent,
+    input: Extent,
+    tiling: Tiling,
+    filters: &Tensor,
+    epilogue: Epilogue<T>,
+) {
     let tiles = y.len() / (out.h * out.w * out.c) * tiling.tiles();
     let y = Pixels::new(y);
-    (0..tiles.div_ceil(BLOCK)).into_par_iter().with_max_len(1).for_each(|block| {
-        let tiles = block * BLOCK..tiles.min((block + 1) * BLOCK);
-        let v = input_tiles(x, input, tiles.clone(), tiling);
+    let at_once = BLOCK / (N * N) / GROUP * GROUP;
+    (0..tiles.div_ceil(at_once)).into_par_iter().with_max_len(1).for_each(|block| {
+        let tiles = block * at_once..tiles.min((block + 1) * at_once);
+        let v = input_tiles::<T, K, N>(x, input, tiles.clone(), tiling);
         let filters: &[f32] = filters.as_slice();
         filters.par_chunks(POINTS * input.c * PANEL).with_max_len(1).enumerate().for_each(|(panel, filters)| {
             let first = panel * PANEL;
             let width = PANEL.min(out.c - first);
-            let mut m = Tensor::empty(&[tiles.len(), POINTS, width], DType::F32, Device::Cpu);
-            products(m.as_mut_slice(), v.as_slice(), filters, width, input.c);
-            let (y, m, tiles) = (&y, m.as_slice(), tiles.clone());
-            dispatch(Output { y, m, extent: out, first, width, tiles, tiling, epilogue });
+            let mut m = Tensor::empty(&[tiles.len(), N * N, width], DType::F32, Device::Cpu);
+            products::<K, N>(m.as_mut_slice(), v.as_slice(), filters, width, input.c);
+            let (scheme, y, m, tiles) = (PhantomData::<K>, &y, m.as_slice(), tiles.clone());
+            dispatch(Output::<_, _, N> { scheme, y, m, extent: out, first, width, tiles, tiling, epilogue });
         });
     });
 }
@@ -116,24 +143,31 @@ pub fn point_stride(c: usize) -> usize {
     if c.is_multiple_of(128) { c + LANES } else { c }
 }
 
-/// v (tiles, 36, [`point_stride`]) of some tiles of images of `input`.
-pub fn input_tiles<T: Storage>(x: &[T], input: Extent, tiles: Range<usize>, tiling: Tiling) -> Tensor {
-    let stride = point_stride(input.c);
-    let mut v = Tensor::empty(&[tiles.len(), POINTS, stride], DType::F32, Device::Cpu);
-    v.as_mut_slice().par_chunks_mut(TRANSFORMED * POINTS * stride).with_max_len(1).enumerate().for_each(|(i, v)| {
+/// v (tiles, N * N, [`point_stride`]) of some tiles of images of `input`.
+pub fn input_tiles<T: Storage, K: Scheme<N>, const N: usize>(
+    x: &[T],
+    input: Extent,
+    tiles: Range<usize>,
+    tiling: Tiling,
+) -> Tensor {
+    let tile = N * N * point_stride(input.c);
+    let mut v = Tensor::empty(&[tiles.len(), tile], DType::F32, Device::Cpu);
+    v.as_mut_slice().par_chunks_mut(TRANSFORMED * tile).with_max_len(1).enumerate().for_each(|(i, v)| {
         let first = tiles.start + i * TRANSFORMED;
         let tiles = first..tiles.end.min(first + TRANSFORMED);
-        dispatch(Input { v, x, extent: input, tiles, tiling });
+        dispatch(Input::<_, _, N> { scheme: PhantomData::<K>, v, x, extent: input, tiles, tiling });
     });
     v
 }
 
-/// m (tiles, 36, width) = v (tiles, 36, [`point_stride`]) times a panel of filters (36, c, 64), point by point.
-fn products(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
-    let (tiles, stride) = (m.len() / (POINTS * width), point_stride(c));
-    for (point, panels) in filters.chunks_exact(c * PANEL).enumerate() {
-        let places: Vec<(usize, usize)> =
-            (0..tiles).map(|tile| tile * POINTS + point).map(|row| (row * stride, row * width)).collect();
+/// m (tiles, N * N, width) = v (tiles, N * N, [`point_stride`]) times a panel of filters (36, c, 64), each with its points.
+fn products<K: Scheme<N>, const N: usize>(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
+    let (tiles, stride) = (m.len() / (N * N * width), point_stride(c));
+    for (filter, panels) in filters.chunks_exact(c * PANEL).enumerate() {
+        let is_its = |point: &usize| (K::factor(point / N), K::factor(point % N)) == (filter / 6, filter % 6);
+        let points: Vec<usize> = (0..N * N).filter(is_its).collect();
+        let rows = (0..tiles).flat_map(|tile| points.iter().map(move |point| tile * N * N + point));
+        let places: Vec<(usize, usize)> = rows.map(|row| (row * stride, row * width)).collect();
         dispatch(Product {
             y: m,
             outputs: width,

@@ -15,7 +15,8 @@ use rayon::prelude::*;
 use super::correlate::Extent;
 use super::sizes::Sizes;
 use super::winograd::{SIDE, Tiling, input_tiles, point_stride};
-use super::winograd_transforms::{POINTS, scaled, separable, times};
+use super::winograd_schemes::{Adjacent, scaled, times};
+use super::winograd_transforms::{POINTS, separable};
 use crate::outer_products::{BLOCK, OuterProducts};
 use crate::panels::PANEL;
 use crate::simd::dispatch;
@@ -27,13 +28,13 @@ const AT_ONCE: usize = 16 * BLOCK;
 /// The gradient of the folded filters in panels (1, panels, 3 * 3 * I, 64), for `sum_parts`, where `winograd::pays`.
 pub fn weight_gradient(g: &[f32], x: &[f32], s: &Sizes) -> Tensor {
     let (out, input) = (Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i });
-    let tiling = Tiling::new(out, s.padding as isize);
+    let tiling = Tiling::new(out, 1, s.padding as isize);
     let all = s.batch * tiling.tiles();
     let panels = s.o.div_ceil(PANEL);
     let mut m = Tensor::empty(&[panels, POINTS, s.i, PANEL], DType::F32, Device::Cpu);
     for first in (0..all).step_by(AT_ONCE) {
         let tiles = first..all.min(first + AT_ONCE);
-        let v = input_tiles(x, input, tiles.clone(), tiling); // (tiles, 36, its stride)
+        let v = input_tiles::<_, Adjacent, 6>(x, input, tiles.clone(), tiling); // (tiles, 36, its stride)
         let w = output_tiles(g, out, tiles.clone(), tiling);
         let sums = m.as_mut_slice::<f32>().par_chunks_mut(s.i * PANEL).with_max_len(1);
         sums.enumerate().for_each(|(task, sums)| {

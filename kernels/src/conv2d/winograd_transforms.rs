@@ -1,23 +1,21 @@
-//! The transforms of F(4 x 4, 3 x 3), each separable, over vectors of channels: V = B^T d B of tiles of 6 x 6 pixels,
-//! U = G g G^T of filters, y = A^T m A.
-//!
-//! The points of interpolation are 0, ±1/√2, ±√2 and infinity: their powers stay nearer to 1 than those of the usual
-//! 0, ±1, ±2, which keeps digits, for as many operations.
+//! The transforms of tiles and filters, each separable, over vectors of channels: V = B^T d B of N x N pixels, U = G g G^T of
+//! filters, y = A^T m A.
 
-use std::f32::consts::{FRAC_1_SQRT_2, SQRT_2};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use super::correlate::Extent;
 use super::winograd::{Pixels, SIDE, Tiling, point_stride};
+use super::winograd_schemes::{Scheme, filter};
 use crate::dtype::Storage;
 use crate::gemm_packed::{Epilogue, Start};
 use crate::panels::load;
 use crate::register_tile::relu;
 use crate::simd::prefetch;
 
-/// Products a tile takes: one for each of 6 x 6 pixels.
+/// Pairs of points, each of which has a transformed filter.
 pub const POINTS: usize = 36;
 
 /// A transform of columns, then of rows: M x M values from N x N.
@@ -44,62 +42,6 @@ pub fn separable<V: Copy, const N: usize, const M: usize>(
     }
 }
 
-/// a x.
-#[inline(always)]
-pub fn times<S: Simd>(simd: S, a: f32, x: S::f32s) -> S::f32s {
-    simd.mul_f32s(simd.splat_f32s(a), x)
-}
-
-/// a x + y.
-#[inline(always)]
-pub fn scaled<S: Simd>(simd: S, a: f32, x: S::f32s, y: S::f32s) -> S::f32s {
-    simd.mul_add_e_f32s(simd.splat_f32s(a), x, y)
-}
-
-/// B^T d.
-#[inline(always)]
-fn input<S: Simd>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
-    // The points' even and odd parts.
-    let (even, odd) = (scaled(simd, -2.0, d[2], d[4]), scaled(simd, -2.0, d[1], d[3]));
-    let (even2, odd2) = (scaled(simd, -0.5, d[2], d[4]), scaled(simd, -0.5, d[1], d[3]));
-    [
-        scaled(simd, -2.5, d[2], simd.add_f32s(d[0], d[4])),
-        scaled(simd, FRAC_1_SQRT_2, odd, even),
-        scaled(simd, -FRAC_1_SQRT_2, odd, even),
-        scaled(simd, SQRT_2, odd2, even2),
-        scaled(simd, -SQRT_2, odd2, even2),
-        scaled(simd, -2.5, d[3], simd.add_f32s(d[1], d[5])),
-    ]
-}
-
-/// G g.
-#[inline(always)]
-fn filter<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
-    let even = scaled(simd, -2.0 / 3.0, g[0], times(simd, -1.0 / 3.0, g[2]));
-    let even2 = scaled(simd, 1.0 / 6.0, g[0], times(simd, 1.0 / 3.0, g[2]));
-    [
-        g[0],
-        scaled(simd, -SQRT_2 / 3.0, g[1], even),
-        scaled(simd, SQRT_2 / 3.0, g[1], even),
-        scaled(simd, SQRT_2 / 6.0, g[1], even2),
-        scaled(simd, -SQRT_2 / 6.0, g[1], even2),
-        g[2],
-    ]
-}
-
-/// A^T m.
-#[inline(always)]
-fn output<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
-    let (even, odd) = (simd.add_f32s(m[1], m[2]), simd.sub_f32s(m[1], m[2]));
-    let (even2, odd2) = (simd.add_f32s(m[3], m[4]), simd.sub_f32s(m[3], m[4]));
-    [
-        simd.add_f32s(m[0], simd.add_f32s(even, even2)),
-        scaled(simd, SQRT_2, odd2, times(simd, FRAC_1_SQRT_2, odd)),
-        scaled(simd, 2.0, even2, times(simd, 0.5, even)),
-        scaled(simd, 2.0 * SQRT_2, odd2, scaled(simd, 0.5 * FRAC_1_SQRT_2, odd, m[5])),
-    ]
-}
-
 /// A vector from the first elements of x.
 #[inline(always)]
 fn widened<S: Simd, T: Storage>(simd: S, x: &[T]) -> S::f32s {
@@ -117,10 +59,11 @@ fn narrowed<F: bytemuck::Pod, T: Storage>(y: &mut [T], vector: F) {
     y.iter_mut().zip(lanes).for_each(|(y, &lane)| *y = T::narrow(lane));
 }
 
-/// u (36, c, 64) from a panel of filters (3, 3, c, 64).
+/// u (36, c, 64) from a panel of filters (3, 3, c, 64), for the scheme of a stride.
 pub struct Filters<'a> {
     pub u: &'a mut [f32],
     pub panel: &'a [f32],
+    pub stride: usize,
 }
 
 impl WithSimd for Filters<'_> {
@@ -136,7 +79,7 @@ impl WithSimd for Filters<'_> {
             separable(
                 &mut scratch,
                 #[inline(always)]
-                |g: [_; 3]| filter(simd, g),
+                |g: [_; 3]| filter(simd, self.stride, g),
                 #[inline(always)]
                 |r, c| panel[(3 * r + c) * vectors + at],
                 #[inline(always)]
@@ -146,8 +89,9 @@ impl WithSimd for Filters<'_> {
     }
 }
 
-/// v (tiles, 36, [`point_stride`]) from the tiles of images (batch, h, w, c), zero outside; c a multiple of 16.
-pub struct Input<'a, T> {
+/// v (tiles, N * N, [`point_stride`]) from the tiles of images (batch, h, w, c), zero outside; c a multiple of 16.
+pub struct Input<'a, T, K, const N: usize> {
+    pub scheme: PhantomData<K>,
     pub v: &'a mut [f32],
     pub x: &'a [T],
     pub extent: Extent,
@@ -155,7 +99,7 @@ pub struct Input<'a, T> {
     pub tiling: Tiling,
 }
 
-impl<T: Storage> WithSimd for Input<'_, T> {
+impl<T: Storage, K: Scheme<N>, const N: usize> WithSimd for Input<'_, T, K, N> {
     type Output = ();
 
     #[inline(always)]
@@ -164,14 +108,15 @@ impl<T: Storage> WithSimd for Input<'_, T> {
         let (v, _) = S::as_mut_simd_f32s(self.v);
         let (vectors, stride) = (channels / S::F32_LANES, point_stride(channels) / S::F32_LANES);
         let zero = simd.splat_f32s(0.0);
-        let mut scratch = [[zero; 6]; 6];
-        for (tile, v) in self.tiles.zip(v.chunks_exact_mut(POINTS * stride)) {
+        let mut scratch = [[zero; N]; N];
+        for (tile, v) in self.tiles.zip(v.chunks_exact_mut(N * N * stride)) {
             let (image, row, column) = self.tiling.corner(tile);
             let x = &self.x[image * h * w * channels..][..h * w * channels];
+            let (row, column) = (self.tiling.stride * row, self.tiling.stride * column);
             let row = |r: usize| row.checked_add_signed(r as isize - self.tiling.padding).filter(|&r| r < h);
             let column = |c: usize| column.checked_add_signed(c as isize - self.tiling.padding).filter(|&c| c < w);
             // Where pixels begin that lie inside the image.
-            let mut pixels = [[None; 6]; 6];
+            let mut pixels = [[None; N]; N];
             for (r, pixels) in pixels.iter_mut().enumerate() {
                 for (c, pixel) in pixels.iter_mut().enumerate() {
                     *pixel = row(r).zip(column(c)).map(|(r, c)| (r * w + c) * channels);
@@ -181,7 +126,7 @@ impl<T: Storage> WithSimd for Input<'_, T> {
                 separable(
                     &mut scratch,
                     #[inline(always)]
-                    |d: [_; 6]| input(simd, d),
+                    |d: [_; N]| K::input(simd, d),
                     #[inline(always)]
                     |r, c| match pixels[r][c] {
                         Some(first) => {
@@ -192,7 +137,7 @@ impl<T: Storage> WithSimd for Input<'_, T> {
                     },
                     #[inline(always)]
                     |r, c, value| {
-                        let place = (6 * r + c) * stride + at;
+                        let place = (N * r + c) * stride + at;
                         prefetch(v, place + 1);
                         v[place] = value;
                     },
@@ -202,8 +147,9 @@ impl<T: Storage> WithSimd for Input<'_, T> {
     }
 }
 
-/// Channels from `first` on, as many as m has, of the tiles' pixels in y from m (tiles, 36, width).
-pub struct Output<'a, T> {
+/// Channels from `first` on, as many as m has, of the tiles' pixels in y from m (tiles, N * N, width).
+pub struct Output<'a, T, K, const N: usize> {
+    pub scheme: PhantomData<K>,
     pub y: &'a Pixels<'a, T>,
     pub m: &'a [f32],
     pub extent: Extent,
@@ -214,7 +160,7 @@ pub struct Output<'a, T> {
     pub epilogue: Epilogue<'a, T>,
 }
 
-impl<T: Storage> WithSimd for Output<'_, T> {
+impl<T: Storage, K: Scheme<N>, const N: usize> WithSimd for Output<'_, T, K, N> {
     type Output = ();
 
     #[inline(always)]
@@ -223,8 +169,8 @@ impl<T: Storage> WithSimd for Output<'_, T> {
         let (m, _) = S::as_simd_f32s(self.m);
         let vectors = self.width / S::F32_LANES;
         let zero = simd.splat_f32s(0.0);
-        let mut scratch = [[zero; 6]; 4];
-        for (tile, m) in self.tiles.zip(m.chunks_exact(POINTS * vectors)) {
+        let mut scratch = [[zero; N]; SIDE];
+        for (tile, m) in self.tiles.zip(m.chunks_exact(N * N * vectors)) {
             let (image, row, column) = self.tiling.corner(tile);
             let (rows, columns) = (SIDE.min(h - row), SIDE.min(w - column));
             let first = ((image * h + row) * w + column) * channels + self.first;
@@ -237,11 +183,11 @@ impl<T: Storage> WithSimd for Output<'_, T> {
                 separable(
                     &mut scratch,
                     #[inline(always)]
-                    |m: [_; 6]| output(simd, m),
+                    |m: [_; N]| K::output(simd, m),
                     #[inline(always)]
                     |r, c| {
-                        let place = (6 * r + c) * vectors + at;
-                        prefetch(m, place + POINTS * vectors);
+                        let place = (N * r + c) * vectors + at;
+                        prefetch(m, place + N * N * vectors);
                         m[place]
                     },
                     #[inline(always)]
