@@ -2,7 +2,7 @@
 //! the cases whose `op/case` contains it (`conv2d/layer3`); no word keeps all.
 //!
 //! Prints the best time of forward, then of backward with the gradients of all inputs, with the rates that the op's cost
-//! model implies. `--device cuda` runs on the first GPU, `--dtype f16` or `bf16` computes in halves. On a GPU every
+//! model implies; on a CPU in a line of its own that of forward without a backward to come. `--device cuda` runs on the first GPU, `--dtype f16` or `bf16` computes in halves. On a GPU every
 //! variant of every role gets a line of its own, and the last column is the part of the time in which the GPU, by its data
 //! sheet, could do the arithmetic or the traffic. There cases of less than a megabyte need a word: they time the launch.
 //! What fits into the L2 cache comes from it, as it would between the ops of a step.
@@ -117,6 +117,11 @@ impl Options {
             case.op.backward(&mut cx(), saved, &grad_outs, &mut slots);
         });
         println!("   {}", self.rates(case.op.cost(Pass::Backward, &inputs), backward));
+        if self.device == Device::Cpu {
+            let cx = || Cx::new(self.device, case.training, false, case.seed, 0);
+            let forward = best(self.device, || drop(case.op.forward(&mut cx(), &inputs)));
+            println!("{:<56} {}", "    in inference", self.rates(case.op.cost(Pass::Forward, &inputs), forward));
+        }
         self.device.cuda().map_or(Ok(()), Cuda::check).with_context(|| name.to_string())
     }
 

@@ -6,7 +6,9 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::panels::{Factor, GROUP, PANEL};
-use crate::register_tile::{Factors, Fetch, Tile, add, load, rectify, store, vectors, vectors_of_a_tile};
+use crate::register_tile::{
+    Factors, Fetch, Tile, add_tile, load_tile, rectify, store_tile, vectors, vectors_of_a_tile,
+};
 use crate::simd::dispatch;
 use crate::strassen;
 
@@ -15,6 +17,7 @@ use crate::strassen;
 const DEPTH: usize = 2048;
 /// Elements of panels that stay in it.
 const CACHED_ELEMENTS: usize = 96 * 1024;
+
 /// What sums start from.
 #[derive(Clone, Copy)]
 pub enum Start<'a> {
@@ -181,7 +184,7 @@ fn tile<S: Simd, const V: usize>(
     let sums = match epilogue.start {
         Start::Zero => [[simd.splat_f32s(0.0); V]; GROUP],
         Start::Bias(bias) => [*vectors::<S, V>(bias); GROUP],
-        Start::Accumulate => load::<S, V>(simd, y, &at),
+        Start::Accumulate => load_tile::<S, V>(simd, y, &at),
     };
     let fetch = Fetch { y, residual: epilogue.residual, at: &at, next: next.as_ref() };
     let sums = factors.add_products::<S, V>(simd, sums, &corners(places), fetch);
@@ -225,18 +228,18 @@ impl Epilogue<'_> {
         mut sums: Tile<S::f32s, V>,
     ) {
         if let Some(residual) = self.residual {
-            sums = add::<S, V>(simd, sums, residual, at);
+            sums = add_tile::<S, V>(simd, sums, residual, at);
         }
         if self.relu {
             sums = rectify::<S, V>(simd, sums);
         }
-        store::<S, V>(y, at, &sums);
+        store_tile::<S, V>(y, at, &sums);
     }
 }
 
 /// The windows of some places.
 #[inline(always)]
-pub fn corners(places: &[(usize, usize); GROUP]) -> [usize; GROUP] {
+fn corners(places: &[(usize, usize); GROUP]) -> [usize; GROUP] {
     let mut corners = [0; GROUP];
     for p in 0..GROUP {
         corners[p] = places[p].0;

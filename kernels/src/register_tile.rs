@@ -92,7 +92,7 @@ impl<F: Copy> Factors<'_, F> {
 
 /// The tile of rows of y that begin at `at`.
 #[inline(always)]
-pub fn load<S: Simd, const V: usize>(simd: S, y: &[f32], at: &[usize; GROUP]) -> Tile<S::f32s, V> {
+pub fn load_tile<S: Simd, const V: usize>(simd: S, y: &[f32], at: &[usize; GROUP]) -> Tile<S::f32s, V> {
     let mut tile = [[simd.splat_f32s(0.0); V]; GROUP];
     for p in 0..GROUP {
         tile[p] = *vectors::<S, V>(&y[at[p]..]);
@@ -102,7 +102,7 @@ pub fn load<S: Simd, const V: usize>(simd: S, y: &[f32], at: &[usize; GROUP]) ->
 
 /// sums plus the tile of rows of `addend` that begin at `at`.
 #[inline(always)]
-pub fn add<S: Simd, const V: usize>(
+pub fn add_tile<S: Simd, const V: usize>(
     simd: S,
     mut sums: Tile<S::f32s, V>,
     addend: &[f32],
@@ -119,7 +119,7 @@ pub fn add<S: Simd, const V: usize>(
 
 /// Writes a tile to rows of y that begin at `at`.
 #[inline(always)]
-pub fn store<S: Simd, const V: usize>(y: &mut [f32], at: &[usize; GROUP], tile: &Tile<S::f32s, V>) {
+pub fn store_tile<S: Simd, const V: usize>(y: &mut [f32], at: &[usize; GROUP], tile: &Tile<S::f32s, V>) {
     for p in 0..GROUP {
         let (row, _) = S::as_mut_simd_f32s(&mut y[at[p]..][..V * S::F32_LANES]);
         row.copy_from_slice(&tile[p]);

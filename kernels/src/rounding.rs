@@ -56,7 +56,13 @@ fn half_shape<'a>(slot: &'a GradSlot) -> Option<&'a [usize]> {
 pub(crate) fn forward_in_f32(op: &dyn Op, cx: &mut Cx, inputs: &[&Tensor]) -> Outputs {
     let dtype = inputs.iter().map(|x| x.dtype()).find(|dtype| dtype.is_float()).expect("a half input is float");
     let wide: Vec<Tensor> = inputs.iter().map(|x| widened(x)).collect();
+    // As if a backward came: what is made of weights to be kept with them would be gone with their wide copies.
+    let saving = std::mem::replace(&mut cx.saving, true);
     let mut outputs = op.forward(cx, &wide.iter().collect::<Vec<_>>());
+    cx.saving = saving;
+    if !saving {
+        outputs.saved = Saved::default();
+    }
     if is_half(dtype) {
         for y in outputs.tensors.iter_mut().filter(|y| y.dtype() == DType::F32) {
             *y = y.to_dtype(dtype);

@@ -135,7 +135,9 @@ fn conforms(case: &Case, dtype: DType) {
     let allowed = half_tolerance(case, dtype);
     let reference = forward(case, exact);
     for (run, what) in [(fast, "output"), (Run { saving: false, ..fast }, "output in inference")] {
-        for (i, (f, r)) in forward(case, run).tensors.iter().zip(&reference.tensors).enumerate() {
+        let outputs = forward(case, run);
+        assert_eq!(outputs.tensors.len(), reference.tensors.len(), "{}: {what}s", case.op.name());
+        for (i, (f, r)) in outputs.tensors.iter().zip(&reference.tensors).enumerate() {
             assert_eq!(f.shape(), r.shape());
             if case.op.name() != "cast" {
                 assert!(!f.dtype().is_float() || f.dtype() == dtype, "{}: {what} {i} is {f:?}", case.op.name());

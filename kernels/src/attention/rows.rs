@@ -111,7 +111,8 @@ fn shifted_exponentials(row: &mut [f32], shift: f32) -> f32 {
     sums.iter().sum()
 }
 
-/// Of whole vectors, four of which are compared at once: one would wait for the last comparison. NaN is passed over.
+/// Of whole vectors, four of which are compared at once: one would wait for the last comparison. NaN gives NaN or is
+/// passed over: such a row is NaN either way.
 #[inline(always)]
 fn maximum<S: Simd>(simd: S, row: &[f32]) -> f32 {
     let mut max = [simd.splat_f32s(f32::NEG_INFINITY); 4];

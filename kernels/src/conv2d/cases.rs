@@ -22,6 +22,11 @@ fn padded(padding: usize) -> ConvGeometry {
     ConvGeometry { stride: 1, padding, dilation: 1 }
 }
 
+/// 3 x 3 at a stride of 2.
+fn strided(x: [usize; 4], o: usize, padding: usize) -> Shape {
+    Shape { x, o, k: 3, geometry: ConvGeometry { stride: 2, padding, dilation: 1 } }
+}
+
 fn dilated(x: [usize; 4], o: usize, k: usize) -> Shape {
     Shape { x, o, k, geometry: ConvGeometry { stride: 1, padding: k / 2 * 2, dilation: 2 } }
 }
@@ -106,6 +111,8 @@ pub fn cases() -> Vec<Case> {
         folded("winograd, points apart in cache", shape([1, 22, 24, 128], 32, 3, 1)),
         closing("winograd, stride 2, ragged tiles", shape([2, 45, 38, 32], 48, 3, 2)),
         folded("winograd, stride 2, more tiles than a block", shape([1, 64, 66, 128], 80, 3, 2)),
+        biased("winograd, stride 2, no padding", strided([1, 51, 50, 32], 32, 0)),
+        biased("winograd, stride 2, wide padding", strided([1, 46, 47, 32], 32, 3)),
         closing("more pixels and filters than a tile", shape([1, 12, 11, 8], 72, 3, 1)),
         folded("more channels than a tile, stride 2", shape([2, 6, 5, 72], 16, 3, 2)),
         biased("filters in vectors, channels not", shape([1, 4, 4, 3], 136, 3, 1)),

@@ -42,13 +42,12 @@ pub struct Filters<'a> {
 /// Filters in the order in which products read them.
 struct Packed {
     scale: Option<Vec<f32>>,
-    stride: usize,
     filters: Order,
 }
 
 enum Order {
-    /// As [`winograd::transformed`].
-    Winograd(Tensor),
+    /// As [`winograd::transformed`], for a stride.
+    Winograd(Tensor, usize),
     /// Of [`forward_panels`].
     Taps(Factor),
 }
@@ -59,15 +58,18 @@ impl Filters<'_> {
         let make = || {
             let panels = forward_panels(self.w.as_slice(), scale, s);
             let filters = match (by_winograd, s.kh * s.kw) {
-                (true, _) => Order::Winograd(winograd::transformed(&panels, s.stride)),
+                (true, _) => Order::Winograd(winograd::transformed(&panels, s.stride), s.stride),
                 (false, 1) if self.stay => Order::Taps(Factor::lasting(panels, s.o)),
                 (false, _) => Order::Taps(Factor::passing(panels)),
             };
-            Packed { scale: scale.map(Vec::from), stride: s.stride, filters }
+            Packed { scale: scale.map(Vec::from), filters }
         };
         let fits = |known: &Packed| {
-            let goes_so = matches!(known.filters, Order::Winograd(_)) == by_winograd && known.stride == s.stride;
-            goes_so && known.scale.as_deref() == scale
+            let stride = match known.filters {
+                Order::Winograd(_, stride) => Some(stride),
+                Order::Taps(_) => None,
+            };
+            stride == by_winograd.then_some(s.stride) && known.scale.as_deref() == scale
         };
         match self.stay {
             false => Arc::new(make()),
@@ -97,8 +99,8 @@ pub fn forward(
     };
     let (out, input) = (Extent { h: s.oh, w: s.ow, c: s.o }, Extent { h: s.h, w: s.w, c: s.i });
     match &packed.filters {
-        Order::Winograd(filters) => {
-            let tiling = Tiling::new(out, s.stride, s.padding as isize);
+        Order::Winograd(filters, stride) => {
+            let tiling = Tiling::new(out, *stride, s.padding as isize);
             winograd::correlate(y, x, out, input, tiling, filters, epilogue);
         }
         Order::Taps(filters) => {

@@ -25,8 +25,8 @@ use crate::{DType, Device, Tensor};
 
 /// Rows and columns of y that a tile makes.
 pub const SIDE: usize = 4;
-/// Products of tiles that use a filter while it is in cache: with 36 a tile, all tiles of a ResNet's last stage (from a
-/// third of that to more take about the same time).
+/// Points of the tiles that are multiplied while filters are in cache: with 36 a tile, all tiles of a ResNet's last stage
+/// (from a third of that to more take about the same time).
 const BLOCK: usize = 72 * 36;
 /// Tiles that one task transforms.
 const TRANSFORMED: usize = 8;
@@ -82,6 +82,14 @@ impl Tiling {
 
 /// Filters (panels, 36, c, 64) for a stride, from packed ones (panels, 3, 3, c, 64).
 pub fn transformed(panels: &Tensor, stride: usize) -> Tensor {
+    match stride {
+        1 => transformed_for(Adjacent, panels),
+        2 => transformed_for(Strided, panels),
+        _ => unreachable!("no scheme has a stride of {stride}"),
+    }
+}
+
+fn transformed_for<K: Scheme<N>, const N: usize>(scheme: K, panels: &Tensor) -> Tensor {
     let depth = panels.shape()[1] / 9;
     let mut filters = Tensor::empty(&[panels.shape()[0], POINTS, depth, PANEL], DType::F32, Device::Cpu);
     let panels: &[f32] = panels.as_slice();
@@ -89,7 +97,7 @@ pub fn transformed(panels: &Tensor, stride: usize) -> Tensor {
         .as_mut_slice()
         .par_chunks_mut(POINTS * depth * PANEL)
         .zip(panels.par_chunks(9 * depth * PANEL))
-        .for_each(|(u, panel)| dispatch(Filters { u, panel, stride }));
+        .for_each(|(u, panel)| dispatch(Filters { scheme, u, panel }));
     filters
 }
 
@@ -104,37 +112,41 @@ pub fn correlate<T: Storage>(
     filters: &Tensor,
     epilogue: Epilogue<T>,
 ) {
+    let filtering = Filtering { out, input, tiling, filters: filters.as_slice(), epilogue };
     match tiling.stride {
-        1 => correlate_by::<T, Adjacent, 6>(y, x, out, input, tiling, filters, epilogue),
-        _ => correlate_by::<T, Strided, 9>(y, x, out, input, tiling, filters, epilogue),
+        1 => filtering.run(Adjacent, y, x),
+        2 => filtering.run(Strided, y, x),
+        stride => unreachable!("no scheme has a stride of {stride}"),
     }
 }
 
-fn correlate_by<T: Storage, K: Scheme<N>, const N: usize>(
-    y: &mut [T],
-    x: &[T],
+struct Filtering<'a, T> {
     out: Extent,
     input: Extent,
     tiling: Tiling,
-    filters: &Tensor,
-    epilogue: Epilogue<T>,
-) {
-    let tiles = y.len() / (out.h * out.w * out.c) * tiling.tiles();
-    let y = Pixels::new(y);
-    let at_once = BLOCK / (N * N) / GROUP * GROUP;
-    (0..tiles.div_ceil(at_once)).into_par_iter().with_max_len(1).for_each(|block| {
-        let tiles = block * at_once..tiles.min((block + 1) * at_once);
-        let v = input_tiles::<T, K, N>(x, input, tiles.clone(), tiling);
-        let filters: &[f32] = filters.as_slice();
-        filters.par_chunks(POINTS * input.c * PANEL).with_max_len(1).enumerate().for_each(|(panel, filters)| {
-            let first = panel * PANEL;
-            let width = PANEL.min(out.c - first);
-            let mut m = Tensor::empty(&[tiles.len(), N * N, width], DType::F32, Device::Cpu);
-            products::<K, N>(m.as_mut_slice(), v.as_slice(), filters, width, input.c);
-            let (scheme, y, m, tiles) = (PhantomData::<K>, &y, m.as_slice(), tiles.clone());
-            dispatch(Output::<_, _, N> { scheme, y, m, extent: out, first, width, tiles, tiling, epilogue });
+    filters: &'a [f32],
+    epilogue: Epilogue<'a, T>,
+}
+
+impl<T: Storage> Filtering<'_, T> {
+    fn run<K: Scheme<N>, const N: usize>(&self, scheme: K, y: &mut [T], x: &[T]) {
+        let &Filtering { out: extent, input, tiling, filters, epilogue } = self;
+        let tiles = y.len() / (extent.h * extent.w * extent.c) * tiling.tiles();
+        let y = Pixels::new(y);
+        let at_once = BLOCK / (N * N) / GROUP * GROUP;
+        (0..tiles.div_ceil(at_once)).into_par_iter().with_max_len(1).for_each(|block| {
+            let tiles = block * at_once..tiles.min((block + 1) * at_once);
+            let v = input_tiles(scheme, x, input, tiles.clone(), tiling);
+            filters.par_chunks(POINTS * input.c * PANEL).with_max_len(1).enumerate().for_each(|(panel, filters)| {
+                let first = panel * PANEL;
+                let width = PANEL.min(extent.c - first);
+                let mut m = Tensor::empty(&[tiles.len(), N * N, width], DType::F32, Device::Cpu);
+                products(scheme, m.as_mut_slice(), v.as_slice(), filters, width, input.c);
+                let (y, m, tiles) = (&y, m.as_slice(), tiles.clone());
+                dispatch(Output { scheme, y, m, extent, first, width, tiles, tiling, epilogue });
+            });
         });
-    });
+    }
 }
 
 /// Elements from one point of a tile of v to the next: c and some more if multiples of c would meet in few sets of the
@@ -145,6 +157,7 @@ pub fn point_stride(c: usize) -> usize {
 
 /// v (tiles, N * N, [`point_stride`]) of some tiles of images of `input`.
 pub fn input_tiles<T: Storage, K: Scheme<N>, const N: usize>(
+    scheme: K,
     x: &[T],
     input: Extent,
     tiles: Range<usize>,
@@ -155,16 +168,23 @@ pub fn input_tiles<T: Storage, K: Scheme<N>, const N: usize>(
     v.as_mut_slice().par_chunks_mut(TRANSFORMED * tile).with_max_len(1).enumerate().for_each(|(i, v)| {
         let first = tiles.start + i * TRANSFORMED;
         let tiles = first..tiles.end.min(first + TRANSFORMED);
-        dispatch(Input::<_, _, N> { scheme: PhantomData::<K>, v, x, extent: input, tiles, tiling });
+        dispatch(Input { scheme, v, x, extent: input, tiles, tiling });
     });
     v
 }
 
 /// m (tiles, N * N, width) = v (tiles, N * N, [`point_stride`]) times a panel of filters (36, c, 64), each with its points.
-fn products<K: Scheme<N>, const N: usize>(m: &mut [f32], v: &[f32], filters: &[f32], width: usize, c: usize) {
+fn products<K: Scheme<N>, const N: usize>(
+    scheme: K,
+    m: &mut [f32],
+    v: &[f32],
+    filters: &[f32],
+    width: usize,
+    c: usize,
+) {
     let (tiles, stride) = (m.len() / (N * N * width), point_stride(c));
     for (filter, panels) in filters.chunks_exact(c * PANEL).enumerate() {
-        let is_its = |point: &usize| (K::factor(point / N), K::factor(point % N)) == (filter / 6, filter % 6);
+        let is_its = |point: &usize| (scheme.factor(point / N), scheme.factor(point % N)) == (filter / 6, filter % 6);
         let points: Vec<usize> = (0..N * N).filter(is_its).collect();
         let rows = (0..tiles).flat_map(|tile| points.iter().map(move |point| tile * N * N + point));
         let places: Vec<(usize, usize)> = rows.map(|row| (row * stride, row * width)).collect();

@@ -34,7 +34,7 @@ pub fn weight_gradient(g: &[f32], x: &[f32], s: &Sizes) -> Tensor {
     let mut m = Tensor::empty(&[panels, POINTS, s.i, PANEL], DType::F32, Device::Cpu);
     for first in (0..all).step_by(AT_ONCE) {
         let tiles = first..all.min(first + AT_ONCE);
-        let v = input_tiles::<_, Adjacent, 6>(x, input, tiles.clone(), tiling); // (tiles, 36, its stride)
+        let v = input_tiles(Adjacent, x, input, tiles.clone(), tiling); // (tiles, 36, its stride)
         let w = output_tiles(g, out, tiles.clone(), tiling);
         let sums = m.as_mut_slice::<f32>().par_chunks_mut(s.i * PANEL).with_max_len(1);
         sums.enumerate().for_each(|(task, sums)| {

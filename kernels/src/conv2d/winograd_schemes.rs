@@ -10,13 +10,16 @@ use pulp::Simd;
 /// How 4 outputs are made of N products.
 pub trait Scheme<const N: usize>: Copy + Sync {
     /// B^T d.
-    fn input<S: Simd>(simd: S, d: [S::f32s; N]) -> [S::f32s; N];
+    fn input<S: Simd>(self, simd: S, d: [S::f32s; N]) -> [S::f32s; N];
+
+    /// G g.
+    fn filter<S: Simd>(self, simd: S, g: [S::f32s; 3]) -> [S::f32s; 6];
 
     /// A^T m.
-    fn output<S: Simd>(simd: S, m: [S::f32s; N]) -> [S::f32s; 4];
+    fn output<S: Simd>(self, simd: S, m: [S::f32s; N]) -> [S::f32s; 4];
 
     /// Which of the transformed filter's 6 values the product `at` takes.
-    fn factor(at: usize) -> usize;
+    fn factor(self, at: usize) -> usize;
 }
 
 /// F(4, 3).
@@ -30,16 +33,21 @@ pub struct Strided;
 
 impl Scheme<6> for Adjacent {
     #[inline(always)]
-    fn input<S: Simd>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
+    fn input<S: Simd>(self, simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
         input(simd, d)
     }
 
     #[inline(always)]
-    fn output<S: Simd>(simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
+    fn filter<S: Simd>(self, simd: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
+        filter(simd, g)
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(self, simd: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
         output(simd, m)
     }
 
-    fn factor(at: usize) -> usize {
+    fn factor(self, at: usize) -> usize {
         at
     }
 }
@@ -47,13 +55,19 @@ impl Scheme<6> for Adjacent {
 /// The products at 5 points, then those of odd inputs.
 impl Scheme<9> for Strided {
     #[inline(always)]
-    fn input<S: Simd>(simd: S, d: [S::f32s; 9]) -> [S::f32s; 9] {
+    fn input<S: Simd>(self, simd: S, d: [S::f32s; 9]) -> [S::f32s; 9] {
         let [_, v1, v2, v3, v4, v5] = input(simd, [simd.splat_f32s(0.0), d[0], d[2], d[4], d[6], d[8]]);
         [v1, v2, v3, v4, v5, d[1], d[3], d[5], d[7]]
     }
 
     #[inline(always)]
-    fn output<S: Simd>(simd: S, m: [S::f32s; 9]) -> [S::f32s; 4] {
+    fn filter<S: Simd>(self, simd: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
+        let [_, u1, u2, u3, u4, u5] = filter(simd, [simd.splat_f32s(0.0), g[0], g[2]]);
+        [g[1], u1, u2, u3, u4, u5]
+    }
+
+    #[inline(always)]
+    fn output<S: Simd>(self, simd: S, m: [S::f32s; 9]) -> [S::f32s; 4] {
         let mut y = output(simd, [simd.splat_f32s(0.0), m[0], m[1], m[2], m[3], m[4]]);
         for at in 0..4 {
             y[at] = simd.add_f32s(y[at], m[5 + at]);
@@ -61,20 +75,9 @@ impl Scheme<9> for Strided {
         y
     }
 
-    fn factor(at: usize) -> usize {
+    fn factor(self, at: usize) -> usize {
         if at < 5 { at + 1 } else { 0 }
     }
-}
-
-/// G g, as the scheme with this stride takes it.
-#[inline(always)]
-pub fn filter<S: Simd>(simd: S, stride: usize, g: [S::f32s; 3]) -> [S::f32s; 6] {
-    if stride == 1 {
-        return adjacent_filter(simd, g);
-    }
-    let mut u = adjacent_filter(simd, [simd.splat_f32s(0.0), g[0], g[2]]);
-    u[0] = g[1];
-    u
 }
 
 /// a x.
@@ -107,7 +110,7 @@ fn input<S: Simd>(simd: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
 
 /// G g.
 #[inline(always)]
-fn adjacent_filter<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
+fn filter<S: Simd>(simd: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
     let even = scaled(simd, -2.0 / 3.0, g[0], times(simd, -1.0 / 3.0, g[2]));
     let even2 = scaled(simd, 1.0 / 6.0, g[0], times(simd, 1.0 / 3.0, g[2]));
     [

@@ -1,14 +1,13 @@
 //! The transforms of tiles and filters, each separable, over vectors of channels: V = B^T d B of N x N pixels, U = G g G^T of
 //! filters, y = A^T m A.
 
-use std::marker::PhantomData;
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use super::correlate::Extent;
 use super::winograd::{Pixels, SIDE, Tiling, point_stride};
-use super::winograd_schemes::{Scheme, filter};
+use super::winograd_schemes::Scheme;
 use crate::dtype::Storage;
 use crate::gemm_packed::{Epilogue, Start};
 use crate::panels::load;
@@ -59,18 +58,19 @@ fn narrowed<F: bytemuck::Pod, T: Storage>(y: &mut [T], vector: F) {
     y.iter_mut().zip(lanes).for_each(|(y, &lane)| *y = T::narrow(lane));
 }
 
-/// u (36, c, 64) from a panel of filters (3, 3, c, 64), for the scheme of a stride.
-pub struct Filters<'a> {
+/// u (36, c, 64) from a panel of filters (3, 3, c, 64).
+pub struct Filters<'a, K, const N: usize> {
+    pub scheme: K,
     pub u: &'a mut [f32],
     pub panel: &'a [f32],
-    pub stride: usize,
 }
 
-impl WithSimd for Filters<'_> {
+impl<K: Scheme<N>, const N: usize> WithSimd for Filters<'_, K, N> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        let scheme = self.scheme;
         let (u, _) = S::as_mut_simd_f32s(self.u);
         let (panel, _) = S::as_simd_f32s(self.panel);
         let vectors = panel.len() / 9;
@@ -79,7 +79,7 @@ impl WithSimd for Filters<'_> {
             separable(
                 &mut scratch,
                 #[inline(always)]
-                |g: [_; 3]| filter(simd, self.stride, g),
+                |g: [_; 3]| scheme.filter(simd, g),
                 #[inline(always)]
                 |r, c| panel[(3 * r + c) * vectors + at],
                 #[inline(always)]
@@ -91,7 +91,7 @@ impl WithSimd for Filters<'_> {
 
 /// v (tiles, N * N, [`point_stride`]) from the tiles of images (batch, h, w, c), zero outside; c a multiple of 16.
 pub struct Input<'a, T, K, const N: usize> {
-    pub scheme: PhantomData<K>,
+    pub scheme: K,
     pub v: &'a mut [f32],
     pub x: &'a [T],
     pub extent: Extent,
@@ -104,6 +104,7 @@ impl<T: Storage, K: Scheme<N>, const N: usize> WithSimd for Input<'_, T, K, N> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        let scheme = self.scheme;
         let Extent { h, w, c: channels } = self.extent;
         let (v, _) = S::as_mut_simd_f32s(self.v);
         let (vectors, stride) = (channels / S::F32_LANES, point_stride(channels) / S::F32_LANES);
@@ -126,7 +127,7 @@ impl<T: Storage, K: Scheme<N>, const N: usize> WithSimd for Input<'_, T, K, N> {
                 separable(
                     &mut scratch,
                     #[inline(always)]
-                    |d: [_; N]| K::input(simd, d),
+                    |d: [_; N]| scheme.input(simd, d),
                     #[inline(always)]
                     |r, c| match pixels[r][c] {
                         Some(first) => {
@@ -149,7 +150,7 @@ impl<T: Storage, K: Scheme<N>, const N: usize> WithSimd for Input<'_, T, K, N> {
 
 /// Channels from `first` on, as many as m has, of the tiles' pixels in y from m (tiles, N * N, width).
 pub struct Output<'a, T, K, const N: usize> {
-    pub scheme: PhantomData<K>,
+    pub scheme: K,
     pub y: &'a Pixels<'a, T>,
     pub m: &'a [f32],
     pub extent: Extent,
@@ -165,6 +166,7 @@ impl<T: Storage, K: Scheme<N>, const N: usize> WithSimd for Output<'_, T, K, N> 
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        let scheme = self.scheme;
         let Extent { h, w, c: channels } = self.extent;
         let (m, _) = S::as_simd_f32s(self.m);
         let vectors = self.width / S::F32_LANES;
@@ -183,7 +185,7 @@ impl<T: Storage, K: Scheme<N>, const N: usize> WithSimd for Output<'_, T, K, N> 
                 separable(
                     &mut scratch,
                     #[inline(always)]
-                    |m: [_; N]| K::output(simd, m),
+                    |m: [_; N]| scheme.output(simd, m),
                     #[inline(always)]
                     |r, c| {
                         let place = (N * r + c) * vectors + at;
