@@ -6,7 +6,7 @@
 //! ```
 //!
 //! For each transformed filter the sum over channels is a matrix product, tiles by channels. A value that is not finite
-//! reaches all pixels of its tile. Rounding errors are about twice those of the sums over taps.
+//! reaches all pixels of its tile. Rounding errors are about twice those of the sums over taps, at a stride of 2 1.2 times.
 
 use std::marker::PhantomData;
 use std::ops::Range;
