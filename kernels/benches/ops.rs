@@ -2,10 +2,11 @@
 //! the cases whose `op/case` contains it (`conv2d/layer3`); no word keeps all.
 //!
 //! Prints the best time of forward, then of backward with the gradients of all inputs, with the rates that the op's cost
-//! model implies; on a CPU in a line of its own that of forward without a backward to come. `--device cuda` runs on the first GPU, `--dtype f16` or `bf16` computes in halves. On a GPU every
-//! variant of every role gets a line of its own, and the last column is the part of the time in which the GPU, by its data
-//! sheet, could do the arithmetic or the traffic. There cases of less than a megabyte need a word: they time the launch.
-//! What fits into the L2 cache comes from it, as it would between the ops of a step.
+//! model implies; on a CPU in a line of its own that of forward without a backward to come. `--device cuda` runs on the first
+//! GPU, `--dtype f16` or `bf16` computes in halves. On a GPU every variant of every role gets a line of its own, and the last
+//! column is the part of the time in which the GPU, by its data sheet, could do the arithmetic or the traffic. There cases of
+//! less than a megabyte need a word: they time the launch. What fits into the L2 cache comes from it, as it would between the
+//! ops of a step.
 
 use std::time::{Duration, Instant};
 
